@@ -1,0 +1,38 @@
+import type { CID } from 'multiformats/cid';
+
+export interface GetOptions {
+  /** Ends this caller's wait. A shared fetch goes on for its other waiters. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Anything that can be asked for a chunk: the store, the swarm, an HTTP origin, or a wrapper around others.
+ *
+ * `get` resolves to the chunk's plain bytes, or to `undefined` when this source does not have it (missing is
+ * expected). It rejects with `CorruptChunk` when it had bytes that do not match the CID (an alarm), with the signal's
+ * reason when aborted, and with the source's own error when it cannot be reached. Unless a source says that it
+ * verifies, wrap it in `verified(…)`.
+ */
+export interface ChunkSource {
+  get(cid: CID, options: GetOptions): Promise<Uint8Array | undefined>;
+}
+
+/** A source that also keeps what it is given. `put` takes verified bytes only, and is idempotent. */
+export interface ChunkStore extends ChunkSource {
+  has(cid: CID): Promise<boolean>;
+  put(cid: CID, bytes: Uint8Array): Promise<void>;
+}
+
+/** Bytes did not match their name. `from` says who gave them: a peer id, a URL, or a file and offset. */
+export class CorruptChunk extends Error {
+  readonly code = 'CORRUPT_CHUNK';
+  readonly cid: CID;
+  readonly from: string;
+
+  constructor(cid: CID, from: string, options?: ErrorOptions) {
+    super(`bytes from ${from} do not match chunk ${cid}`, options);
+    this.name = 'CorruptChunk';
+    this.cid = cid;
+    this.from = from;
+  }
+}
