@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { parseDocument } from 'yaml';
+import { parse } from 'yaml';
 import { z } from 'zod';
 
 /** A configuration that cannot be used. The message lists every fault with its path in the file. */
@@ -148,14 +148,18 @@ function refuseContradictions({ boot, store, channels }: Config, where: string):
 
 async function readConfigFile(file: string): Promise<Record<string, unknown>> {
   const text = await readBounded(file);
-  const document = parseDocument(text, { prettyErrors: true });
-  if (document.errors.length > 0) {
-    throw new ConfigError(`${file} is no YAML: ${document.errors.map((error) => error.message).join('; ')}`);
-  }
-  const value: unknown = document.toJS({ maxAliasCount: 16 }) ?? {};
+  const value = parseYaml(file, text);
   if (typeof value !== 'object' || Array.isArray(value))
     throw new ConfigError(`${file} must hold settings, key: value`);
   return relativeTo(dirname(resolve(file)), value as Record<string, unknown>);
+}
+
+function parseYaml(file: string, text: string): unknown {
+  try {
+    return parse(text, { maxAliasCount: 16 }) ?? {};
+  } catch (error) {
+    throw new ConfigError(`${file} is no YAML: ${(error as Error).message}`, { cause: error });
+  }
 }
 
 async function readBounded(file: string): Promise<string> {
