@@ -1,0 +1,174 @@
+import { z } from 'zod';
+
+/** How far a long operation has come. `total` is absent while it is not known. */
+export interface Progress {
+  /** What is being done, as an operator would say it: `import rootfs`, `fetch`, `verify`. */
+  readonly phase: string;
+  /** Bytes done. */
+  readonly bytes: number;
+  readonly total?: number;
+}
+
+export interface OperationOptions {
+  /** Ends the operation; what is half done is taken back or can be resumed. */
+  readonly signal: AbortSignal;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+export interface ReadOptions extends OperationOptions {
+  /** Takes the artifact's bytes in order; the next piece comes when its promise has resolved. */
+  readonly write: (bytes: Uint8Array) => Promise<void>;
+}
+
+const channel = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/i, 'is a word of letters, digits, dots and dashes');
+const file = z.string().startsWith('/', 'is an absolute path').max(4096);
+const cid = z.string().regex(/^b[a-z2-7]{20,120}$/, 'is a CID in base32, such as bafybei…');
+const pinName = z.string().regex(/^[\w.:@-]{1,128}$/, 'is a word of at most 128 letters, digits and . : @ _ -');
+
+/** What each operation takes; checked again on the agent's side of the socket. */
+export const operationInputs = {
+  publish: z.strictObject({
+    channel,
+    kernel: file,
+    initramfs: file,
+    rootfs: file.optional(),
+    /** Kernel command line, a template: `{{neighbour}}`, `{{artifact:rootfs}}`, … */
+    cmdline: z.string().max(2048),
+  }),
+  get: z.strictObject({
+    /** A CID, a channel (its rootfs), or `channel:kernel|initramfs|rootfs`. */
+    name: z.string().min(1).max(200),
+  }),
+  status: z.strictObject({}),
+  peers: z.strictObject({}),
+  ls: z.strictObject({}),
+  pin: z.strictObject({ cid, name: pinName.optional() }),
+  unpin: z.strictObject({ name: pinName }),
+  gc: z.strictObject({}),
+  verify: z.strictObject({}),
+};
+
+export type OperationName = keyof typeof operationInputs;
+export type OperationInput<N extends OperationName> = z.infer<(typeof operationInputs)[N]>;
+
+export interface ArtifactLine {
+  readonly name: string;
+  readonly cid: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly sha256?: string;
+}
+
+export interface PublishResult {
+  readonly channel: string;
+  readonly version: number;
+  readonly artifacts: readonly ArtifactLine[];
+}
+
+export interface GetResult {
+  readonly cid: string;
+  /** Bytes written. */
+  readonly size: number;
+  /** Hexadecimal, of the bytes written. */
+  readonly sha256: string;
+  /** Bytes fetched from others for this, by peer; absent or empty when all was here. */
+  readonly from?: Readonly<Record<string, number>>;
+}
+
+export interface PeerLine {
+  readonly peerId: string;
+  readonly name?: string;
+  readonly site: string;
+  readonly connected: boolean;
+  readonly address?: string;
+  readonly rttMs?: number;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  /** ISO time. */
+  readonly bannedUntil?: string;
+}
+
+export interface ChannelLine {
+  readonly channel: string;
+  /** Absent while no release of the channel has been verified here. */
+  readonly version?: number;
+  /** Share of its bytes that are in this node's store, 0 to 1. */
+  readonly held?: number;
+}
+
+export interface StatusResult {
+  readonly peerId: string;
+  readonly node?: string;
+  readonly site: string;
+  readonly data: string;
+  /** False when no agent is running and the command opened the store itself. */
+  readonly agent: boolean;
+  readonly uptimeSeconds?: number;
+  readonly peersConnected: number;
+  readonly channels: readonly ChannelLine[];
+  readonly store: { readonly chunks: number; readonly bytes: number; readonly diskBytes: number };
+  /** Where others reach it: multiaddrs of the swarm, URLs of the gateway. */
+  readonly addresses: readonly string[];
+  readonly boot?: { readonly mode: string; readonly state?: string };
+}
+
+export interface PinLine {
+  readonly name: string;
+  readonly cid: string;
+  readonly size?: number;
+  readonly held?: number;
+}
+
+export interface GcResult {
+  readonly evictedChunks: number;
+  readonly evictedBytes: number;
+  /** Bytes by which the segment files shrank. */
+  readonly freedBytes: number;
+}
+
+export interface VerifyResult {
+  readonly chunks: number;
+  readonly bytes: number;
+  readonly damaged: readonly { readonly cid: string; readonly file: string; readonly offset: number }[];
+}
+
+/**
+ * What an operator can ask of a node: the agent does it, or the command itself when no agent runs. Inputs and results
+ * are plain JSON. Rejects with `OperationError`, an error with a `code` of one of the rooms, or the signal's reason.
+ */
+export interface Operations {
+  /** Cuts the files, signs the next version of the channel, and serves it. */
+  publish(input: OperationInput<'publish'>, options: OperationOptions): Promise<PublishResult>;
+  /** Writes an artifact's bytes, fetching what is not here; resolves after the last byte was verified and taken. */
+  get(input: OperationInput<'get'>, options: ReadOptions): Promise<GetResult>;
+  status(input: OperationInput<'status'>, options: OperationOptions): Promise<StatusResult>;
+  peers(input: OperationInput<'peers'>, options: OperationOptions): Promise<{ readonly peers: readonly PeerLine[] }>;
+  /** Channels with their artifacts, and pins. */
+  ls(input: OperationInput<'ls'>, options: OperationOptions): Promise<LsResult>;
+  pin(input: OperationInput<'pin'>, options: OperationOptions): Promise<PinLine>;
+  unpin(input: OperationInput<'unpin'>, options: OperationOptions): Promise<PinLine>;
+  gc(input: OperationInput<'gc'>, options: OperationOptions): Promise<GcResult>;
+  /** Hashes every stored chunk again; damage is in the result, and is no failure of the operation. */
+  verify(input: OperationInput<'verify'>, options: OperationOptions): Promise<VerifyResult>;
+}
+
+export interface LsResult {
+  readonly channels: readonly (ChannelLine & { readonly artifacts: readonly ArtifactLine[] })[];
+  readonly pins: readonly PinLine[];
+}
+
+export type OperationResult<N extends OperationName> = Awaited<ReturnType<Operations[N]>>;
+
+/** Decides the exit code: see `bootmesh --help`. */
+export type OperationCode = 'USAGE' | 'NOT_FOUND' | 'REFUSED' | 'UNREACHABLE' | 'BUSY' | 'ABORTED' | 'FAILED';
+
+/** An operation that did not succeed. The message is one sentence: what, where, and what to do. */
+export class OperationError extends Error {
+  readonly code: OperationCode;
+
+  constructor(code: OperationCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'OperationError';
+    this.code = code;
+  }
+}
