@@ -1,0 +1,131 @@
+import type { CID } from 'multiformats/cid';
+import type { Log } from '../observe/log.ts';
+import { chunkKey } from './chunk.ts';
+import type { ChunkSet } from './chunk-set.ts';
+import { chooseCompaction, chooseEvictions, markArtifact } from './gc-policy.ts';
+import type { Entry, PackIndex } from './pack-index.ts';
+import type { PackWriter } from './pack-writer.ts';
+import type { Pin } from './pins.ts';
+import type { Segment } from './segment.ts';
+import type { SegmentReader } from './segment-reader.ts';
+
+export interface Watermarks {
+  /** GC starts when the segment files hold more than this… */
+  readonly highBytes: number;
+  /** …and evicts unpinned chunks until they can be packed into this. */
+  readonly lowBytes: number;
+}
+
+export interface GcReport {
+  readonly evictedChunks: number;
+  readonly evictedBytes: number;
+  /** Bytes by which the segment files shrank. */
+  readonly freedBytes: number;
+}
+
+/** The parts of a store that its GC works on. */
+export interface GcDeps {
+  readonly log: Log;
+  readonly index: PackIndex;
+  readonly segments: Map<number, Segment>;
+  readonly writer: PackWriter;
+  readonly reader: SegmentReader;
+  readonly pins: readonly Pin[];
+  /** Sets that are in use. */
+  readonly held: Iterable<ChunkSet>;
+  /** Entries used in this second of the store's clock, or later, are in use; 0 is: not since it was opened. */
+  readonly usedSince: number;
+  /** The checked bytes of a chunk; a damaged one is dropped and answered with undefined. */
+  readonly read: (key: string, entry: Entry, signal: AbortSignal) => Promise<Uint8Array | undefined>;
+}
+
+/** Records that a compaction reads ahead of the writer. */
+const COPY_WIDTH = 16;
+
+/**
+ * Evicts unpinned, unused chunks until `lowBytes` are left, then packs the rest: segment by segment, what is live is
+ * appended to the active segment, synced and indexed there, and only then is the old file removed. So a crash leaves
+ * both copies or one, never none, and the spare space is at most one segment. What it evicted may come back after a
+ * crash, since segments still hold it; that is harmless.
+ */
+export async function collectGarbage(deps: GcDeps, lowBytes: number, signal: AbortSignal): Promise<GcReport> {
+  const before = diskBytes(deps.segments);
+  const keep = await marked(deps, signal);
+  const inUse = (key: string, { used }: Entry) => keep.has(key) || (used > 0 && used >= deps.usedSince);
+  const evicted = chooseEvictions(deps.index.entries, liveBytes(deps.segments) - lowBytes, inUse);
+  let evictedBytes = 0;
+  for (const key of evicted) {
+    const entry = deps.index.entries.get(key);
+    if (!entry) continue;
+    evictedBytes += entry.size;
+    deps.index.forget(key, deps.segments.get(entry.segment));
+  }
+  await deps.index.persist(evicted);
+  await compact(deps, lowBytes, signal);
+  const freedBytes = before - diskBytes(deps.segments);
+  deps.log.info('garbage collected', { evictedChunks: evicted.length, evictedBytes, freedBytes });
+  return { evictedChunks: evicted.length, evictedBytes, freedBytes };
+}
+
+async function marked({ index, segments, pins, held, read, log }: GcDeps, signal: AbortSignal): Promise<Set<string>> {
+  const keep = new Set<string>();
+  const get = async (cid: CID) => {
+    const entry = index.get(cid);
+    return entry && segments.has(entry.segment) ? await read(chunkKey(cid), entry, signal) : undefined;
+  };
+  for (const { name, cid } of pins) {
+    if (!(await markArtifact(cid, get, keep))) {
+      log.warn('pinned manifest is not complete: only what it names so far is kept', {
+        pin: name,
+        cid: cid.toString(),
+      });
+    }
+  }
+  for (const set of held) {
+    keep.add(chunkKey(set.id));
+    for (const chunk of set.chunks) keep.add(chunkKey(chunk.cid));
+  }
+  return keep;
+}
+
+async function compact(deps: GcDeps, lowBytes: number, signal: AbortSignal): Promise<void> {
+  // Each segment once: one whose records cannot be moved must not be tried for ever.
+  const tried = new Set<Segment>();
+  while (diskBytes(deps.segments) > lowBytes) {
+    signal.throwIfAborted();
+    const untried = [...deps.segments.values()].filter((segment) => !tried.has(segment));
+    const segment = chooseCompaction(untried);
+    if (!segment) return;
+    tried.add(segment);
+    if (segment === deps.writer.segment) await deps.writer.rotate();
+    await empty(segment, deps, signal);
+  }
+}
+
+async function empty(segment: Segment, deps: GcDeps, signal: AbortSignal): Promise<void> {
+  const { index, writer, reader, segments, read } = deps;
+  const live = [...index.entries].filter(([, entry]) => entry.segment === segment.id);
+  live.sort(([, a], [, b]) => a.offset - b.offset);
+  const move = async ([key, entry]: [string, Entry]) => {
+    if (index.entries.get(key) !== entry) return;
+    const bytes = await read(key, entry, signal);
+    if (bytes && index.entries.get(key) === entry) await writer.append(index.cid(key, entry), bytes);
+  };
+  for (let i = 0; i < live.length; i += COPY_WIDTH) {
+    signal.throwIfAborted();
+    await Promise.all(live.slice(i, i + COPY_WIDTH).map(move));
+  }
+  await writer.flush();
+  if (segment.live > 0) return;
+  segments.delete(segment.id);
+  await index.dropCheckpoint(segment.id);
+  await reader.retire(segment);
+}
+
+function diskBytes(segments: Map<number, Segment>): number {
+  return [...segments.values()].reduce((sum, segment) => sum + segment.size, 0);
+}
+
+function liveBytes(segments: Map<number, Segment>): number {
+  return [...segments.values()].reduce((sum, segment) => sum + segment.live, 0);
+}

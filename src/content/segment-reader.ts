@@ -1,0 +1,86 @@
+import { type FileHandle, open, rm } from 'node:fs/promises';
+import type { Log } from '../observe/log.ts';
+import { Gate } from './gate.ts';
+import { readFully, type Segment } from './segment.ts';
+
+/** Read files kept open, and reads under way; the active segment's writer has one descriptor more. */
+const WIDTH = 32;
+
+interface OpenFile {
+  readonly file: Promise<FileHandle>;
+  uses: number;
+}
+
+/**
+ * Positioned reads from segments, with a bounded number of descriptors. A segment may be retired while it is read:
+ * its file goes when the last read is done.
+ */
+export class SegmentReader {
+  readonly #log: Log;
+  readonly #gate = new Gate(WIDTH);
+  /** In order of use, oldest first. */
+  readonly #files = new Map<Segment, OpenFile>();
+
+  constructor(deps: { readonly log: Log }) {
+    this.#log = deps.log;
+  }
+
+  /** `length` bytes from `offset`; fewer when the file ends. */
+  async read(segment: Segment, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
+    segment.readers++;
+    try {
+      return await this.#gate.run(() => this.#read(segment, offset, length), signal);
+    } finally {
+      segment.readers--;
+      if (segment.retired && segment.readers === 0) await this.#remove(segment);
+    }
+  }
+
+  /** Nothing points into `segment` any more: removes its file, now or after the reads under way. */
+  async retire(segment: Segment): Promise<void> {
+    segment.retired = true;
+    if (segment.readers === 0) await this.#remove(segment);
+  }
+
+  async close(): Promise<void> {
+    for (const segment of [...this.#files.keys()]) await this.#close(segment);
+  }
+
+  async #read(segment: Segment, offset: number, length: number): Promise<Buffer> {
+    const open = await this.#use(segment);
+    try {
+      const bytes = Buffer.allocUnsafeSlow(length);
+      return bytes.subarray(0, await readFully(await open.file, bytes, offset));
+    } catch (error) {
+      this.#files.delete(segment);
+      throw error;
+    } finally {
+      open.uses--;
+    }
+  }
+
+  async #use(segment: Segment): Promise<OpenFile> {
+    const file = this.#files.get(segment) ?? { file: open(segment.path, 'r'), uses: 0 };
+    file.uses++;
+    this.#files.delete(segment);
+    this.#files.set(segment, file);
+    if (this.#files.size > WIDTH) await this.#closeIdle();
+    return file;
+  }
+
+  async #closeIdle(): Promise<void> {
+    for (const [segment, { uses }] of this.#files) if (uses === 0) return this.#close(segment);
+  }
+
+  async #close(segment: Segment): Promise<void> {
+    const open = this.#files.get(segment);
+    this.#files.delete(segment);
+    await (await open?.file)?.close();
+  }
+
+  async #remove(segment: Segment): Promise<void> {
+    await this.#close(segment);
+    await rm(segment.path, { force: true });
+    this.#log.debug('segment removed', { segment: segment.path });
+  }
+}
