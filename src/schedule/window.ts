@@ -1,0 +1,94 @@
+export interface WindowOptions {
+  /** Bytes asked for before anything was measured. @default 512 KiB */
+  readonly initial: number;
+  /** Never fewer bytes than this, so that a slow peer is still measured. @default 256 KiB */
+  readonly floor: number;
+  /** Never more bytes than this, which bounds memory and what a dying peer takes along. @default 8 MiB */
+  readonly ceiling: number;
+  /** Work kept waiting at the uploader on top of the round trip, milliseconds. @default 200 */
+  readonly queueMs: number;
+}
+
+export const WINDOW_DEFAULTS: WindowOptions = {
+  initial: 512 * 1024,
+  floor: 256 * 1024,
+  ceiling: 8 * 1024 * 1024,
+  queueMs: 200,
+};
+
+/** A rate sample covers at least this long, milliseconds: shorter ones measure the sender's bursts. */
+const SAMPLE_MS = 100;
+
+/**
+ * How many bytes to keep asked of one uploader: its measured rate times (its shortest delay + a short queue). The
+ * uploader's link stays busy while a request is on its way, and no more than that is lost when it dies.
+ * Times are milliseconds of any monotonic clock.
+ */
+export class Window {
+  readonly #options: WindowOptions;
+  #rate = 0;
+  #delay = Number.POSITIVE_INFINITY;
+  #sampleStart: number | undefined;
+  #sampleBytes = 0;
+  #outstanding = 0;
+
+  constructor(options: Partial<WindowOptions> = {}) {
+    this.#options = { ...WINDOW_DEFAULTS, ...options };
+  }
+
+  /** Bytes asked for and not answered. */
+  get outstanding(): number {
+    return this.#outstanding;
+  }
+
+  /** Measured bytes per second; 0 before the first measurement. */
+  get rate(): number {
+    return this.#rate;
+  }
+
+  get target(): number {
+    const { initial, floor, ceiling, queueMs } = this.#options;
+    if (this.#rate === 0) return initial;
+    const delay = Number.isFinite(this.#delay) ? this.#delay : 0;
+    return Math.min(ceiling, Math.max(floor, (this.#rate * (delay + queueMs)) / 1000));
+  }
+
+  /** Bytes that may be asked for now. */
+  get room(): number {
+    return Math.max(0, this.target - this.#outstanding);
+  }
+
+  asked(bytes: number, now: number): void {
+    // An idle uploader's rate says nothing about its link: measure from the first request on.
+    if (this.#outstanding === 0) {
+      this.#sampleStart = now;
+      this.#sampleBytes = 0;
+    }
+    this.#outstanding += bytes;
+  }
+
+  /** The request was answered with its bytes, `delay` after it was sent. */
+  delivered(bytes: number, delay: number, now: number): void {
+    this.released(bytes);
+    // Delays drift upwards slowly, so that a route that became longer is believed after a while.
+    this.#delay = Math.min(delay, this.#delay * 1.01);
+    this.#sampleBytes += bytes;
+    if (this.#sampleStart === undefined) return;
+    const took = now - this.#sampleStart;
+    if (took < SAMPLE_MS) return;
+    const sample = (this.#sampleBytes * 1000) / took;
+    this.#rate = this.#rate === 0 ? sample : this.#rate * 0.6 + sample * 0.4;
+    this.#sampleStart = now;
+    this.#sampleBytes = 0;
+  }
+
+  /** The request ended without bytes: cancelled, missing, busy, or the uploader is gone. */
+  released(bytes: number): void {
+    this.#outstanding = Math.max(0, this.#outstanding - bytes);
+  }
+
+  /** The uploader said that it is overloaded: halve what is asked of it. */
+  shrink(): void {
+    this.#rate = Math.max(1, (this.#rate === 0 ? this.target : this.#rate) / 2);
+  }
+}

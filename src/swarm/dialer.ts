@@ -1,0 +1,113 @@
+import { peerIdFromString } from '@libp2p/peer-id';
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
+import type { Log } from '../observe/log.ts';
+import { backoff } from '../schedule/backoff.ts';
+import type { KnownMember } from './membership.ts';
+import type { SwarmNode } from './node.ts';
+
+interface Contact {
+  readonly peerId: string;
+  readonly addresses: readonly Multiaddr[];
+  readonly near: boolean;
+  failures: number;
+  timer: NodeJS.Timeout | undefined;
+  dialing: boolean;
+}
+
+/** Longest pause between two attempts, milliseconds: a neighbour that comes back is wanted at once. */
+const LONGEST_NEAR_MS = 2_000;
+const LONGEST_FAR_MS = 15_000;
+
+/**
+ * Keeps us connected to the members we know addresses of: dials at once, again with growing, jittered pauses, and
+ * soon after a disconnect. Bounded by the number of members.
+ */
+export class Dialer implements Disposable {
+  readonly #contacts = new Map<string, Contact>();
+  readonly #abort = new AbortController();
+  readonly #node: SwarmNode;
+  readonly #log: Log;
+  readonly #banned: (peerId: string) => boolean;
+
+  constructor(
+    deps: {
+      readonly node: SwarmNode;
+      readonly log: Log;
+      banned(peerId: string): boolean;
+    },
+    members: Iterable<KnownMember>,
+    site: string,
+  ) {
+    this.#node = deps.node;
+    this.#log = deps.log;
+    this.#banned = deps.banned;
+    const self = deps.node.peerId.toString();
+    for (const member of members) {
+      if (member.peerId === self) continue;
+      const addresses = member.addresses.map((address) => withPeer(address, member.peerId));
+      const near = member.site === site;
+      this.#contacts.set(member.peerId, {
+        peerId: member.peerId,
+        addresses,
+        near,
+        failures: 0,
+        timer: undefined,
+        dialing: false,
+      });
+    }
+    // The two ends of a pair start together: the one with the greater id leaves the other a moment.
+    for (const contact of this.#contacts.values()) this.#later(contact, self > contact.peerId ? 150 : 0);
+    deps.node.addEventListener('peer:disconnect', (event) => {
+      const contact = this.#contacts.get(event.detail.toString());
+      if (contact) this.#later(contact, 50 + Math.random() * 200 + (self > contact.peerId ? 150 : 0));
+    });
+  }
+
+  /** Neighbours that we know of and may still reach: those never tried, and those connected. */
+  expectedNeighbours(): string[] {
+    return [...this.#contacts.values()]
+      .filter((contact) => contact.near && !this.#banned(contact.peerId))
+      .filter((contact) => this.#connected(contact) || contact.failures === 0)
+      .filter((contact) => this.#connected(contact) || contact.addresses.length > 0)
+      .map((contact) => contact.peerId);
+  }
+
+  [Symbol.dispose](): void {
+    this.#abort.abort();
+    for (const contact of this.#contacts.values()) clearTimeout(contact.timer);
+  }
+
+  #connected(contact: Contact): boolean {
+    return this.#node.getConnections(peerIdFromString(contact.peerId)).length > 0;
+  }
+
+  #later(contact: Contact, ms: number): void {
+    if (contact.addresses.length === 0 || this.#abort.signal.aborted) return;
+    clearTimeout(contact.timer);
+    contact.timer = setTimeout(() => void this.#dial(contact), ms);
+    contact.timer.unref();
+  }
+
+  async #dial(contact: Contact): Promise<void> {
+    if (contact.dialing || this.#connected(contact)) return;
+    contact.dialing = true;
+    try {
+      if (!this.#banned(contact.peerId)) {
+        await this.#node.dial([...contact.addresses], { signal: this.#abort.signal });
+        contact.failures = 0;
+      }
+    } catch (error) {
+      contact.failures += 1;
+      if (contact.failures === 1) this.#log.info('member not reached', { peer: contact.peerId, error });
+    } finally {
+      contact.dialing = false;
+    }
+    if (this.#connected(contact)) return;
+    const longest = contact.near ? LONGEST_NEAR_MS : LONGEST_FAR_MS;
+    this.#later(contact, backoff(contact.failures, Math.random, { longest }));
+  }
+}
+
+function withPeer(address: string, peerId: string): Multiaddr {
+  return multiaddr(address.includes('/p2p/') ? address : `${address}/p2p/${peerId}`);
+}

@@ -1,0 +1,278 @@
+import type { CID } from 'multiformats/cid';
+import { MAX_CHUNK_BYTES, matches } from '../content/chunk.ts';
+import type { ChunkSource } from '../content/chunk-source.ts';
+import { Window, type WindowOptions } from '../schedule/window.ts';
+import type { ControlStream } from './control-stream.ts';
+import type { Frame } from './frame.ts';
+import type { Lane } from './lane.ts';
+import { EXCHANGE_VERSION, MalformedMessage, MESSAGE_LIMITS, type Message, type Priority } from './message.ts';
+import { RemoteSets } from './remote-sets.ts';
+import { type UploadSlots, Uploads } from './uploads.ts';
+
+/** Why a request ended without (useful) bytes. */
+export type EndReason = 'missing' | 'busy' | 'cancelled' | 'corrupt' | 'stalled' | 'closed';
+
+export interface RequestOwner {
+  /** Verified bytes of the chunk. */
+  bytes(link: Link, request: PendingRequest, bytes: Uint8Array): void;
+  ended(link: Link, request: PendingRequest, reason: EndReason): void;
+}
+
+export interface Ask {
+  readonly cid: CID;
+  /** Plain bytes; undefined when only the name is known. */
+  readonly size: number | undefined;
+  /** The chunk's place in a set that we subscribed to under `handle`. */
+  readonly place?: { readonly handle: number; readonly index: number };
+  readonly priority: Priority;
+}
+
+export interface PendingRequest extends Ask {
+  readonly id: number;
+  readonly owner: RequestOwner;
+  readonly sentAt: number;
+  /** Given up; its bytes are still taken when they arrive. */
+  cancelled: boolean;
+}
+
+export interface LinkEvents {
+  onReady(link: Link): void;
+  onMessage(link: Link, message: Extract<Message, { kind: 'subscribe' | 'decline' | 'unsubscribe' | 'have' }>): void;
+  onWrongBytes(link: Link, cid: CID): void;
+  onSent(link: Link, bytes: number): void;
+  onReceived(link: Link, bytes: number): void;
+  /** Our store did not have what we were asked for. */
+  onMissing(cid: CID): void;
+  onClose(link: Link, malformed?: Error): void;
+}
+
+export interface LinkDeps {
+  readonly store: ChunkSource;
+  readonly slots: UploadSlots;
+  readonly events: LinkEvents;
+  /** The chunk at a place of a set as we know it; undefined when we do not. */
+  chunkAt(setKey: string, index: number): CID | undefined;
+}
+
+/** The exchange with one peer: its control stream, its lane, what it holds, what we asked of it and it of us. */
+export class Link {
+  readonly peerId: string;
+  readonly near: boolean;
+  readonly sets = new RemoteSets();
+  readonly window: Window;
+  readonly openedAt = performance.now();
+  #deps: LinkDeps;
+  #control: ControlStream | undefined;
+  #lane = Promise.withResolvers<Lane>();
+  #attached: Lane | undefined;
+  #greeted = false;
+  #closed = new AbortController();
+  readonly #uploads: Uploads;
+  readonly #pending = new Map<number, PendingRequest>();
+  #live = 0;
+  #nextId = 1;
+  /** When bytes last arrived, or the first request of a batch left. */
+  #progressAt = 0;
+  #stalledUntil = 0;
+
+  constructor(
+    deps: LinkDeps,
+    peer: { readonly peerId: string; readonly near: boolean },
+    window: Partial<WindowOptions>,
+  ) {
+    this.#deps = deps;
+    this.peerId = peer.peerId;
+    this.near = peer.near;
+    this.window = new Window(window);
+    this.#lane.promise.catch(() => undefined);
+    this.#uploads = new Uploads(
+      {
+        store: deps.store,
+        slots: deps.slots,
+        send: async (frame) => (await this.#lane.promise).send(frame, { signal: this.#closed.signal }),
+        ended: ({ missing = [], busy = [], cancelled = [] }) => this.send({ kind: 'ended', missing, busy, cancelled }),
+        onSent: (bytes) => deps.events.onSent(this, bytes),
+        onMissing: (cid) => deps.events.onMissing(cid),
+      },
+      { signal: this.#closed.signal },
+    );
+  }
+
+  get closed(): boolean {
+    return this.#closed.signal.aborted;
+  }
+
+  get ready(): boolean {
+    return this.#greeted && this.#attached !== undefined && !this.closed;
+  }
+
+  /** Silent for too long while we waited for bytes; not asked until it sends some, or a while has passed. */
+  get stalled(): boolean {
+    return this.#stalledUntil > performance.now();
+  }
+
+  /** Requests that are neither answered nor given up. */
+  get live(): number {
+    return this.#live;
+  }
+
+  attachControl(control: ControlStream): void {
+    this.#control = control;
+    this.send({ kind: 'hello', version: EXCHANGE_VERSION, accepts: 0 });
+  }
+
+  attachLane(lane: Lane): void {
+    this.#attached = lane;
+    this.#lane.resolve(lane);
+    if (this.ready) this.#deps.events.onReady(this);
+  }
+
+  send(message: Message): void {
+    this.#control?.send(message);
+  }
+
+  ask(owner: RequestOwner, asks: readonly Ask[]): PendingRequest[] {
+    const now = performance.now();
+    if (this.#live === 0) this.#progressAt = now;
+    const requests = asks.map((ask): PendingRequest => {
+      const request = { ...ask, id: this.#newId(), owner, sentAt: now, cancelled: false };
+      this.#pending.set(request.id, request);
+      this.#live += 1;
+      this.window.asked(sizeOf(request), now);
+      return request;
+    });
+    for (let n = 0; n < requests.length; n += MESSAGE_LIMITS.batch) {
+      const items = requests
+        .slice(n, n + MESSAGE_LIMITS.batch)
+        .map(({ id, place, cid, priority }) => ({ id, of: place ?? { cid }, priority }));
+      this.send({ kind: 'request', items });
+    }
+    return requests;
+  }
+
+  cancel(requests: readonly PendingRequest[]): void {
+    const ids = requests.filter((request) => this.#giveUp(request)).map(({ id }) => id);
+    for (let n = 0; n < ids.length; n += MESSAGE_LIMITS.batch) {
+      this.send({ kind: 'cancel', ids: ids.slice(n, n + MESSAGE_LIMITS.batch) });
+    }
+  }
+
+  /** Gives up what it was asked for when no byte came for `limitMs`. True when it did. */
+  checkProgress(limitMs: number, restMs: number): boolean {
+    const now = performance.now();
+    if (this.#live === 0 || now - this.#progressAt < limitMs) return false;
+    this.#stalledUntil = now + restMs;
+    const given = [...this.#pending.values()].filter((request) => !request.cancelled);
+    this.cancel(given);
+    this.window.shrink();
+    for (const request of given) request.owner.ended(this, request, 'stalled');
+    return true;
+  }
+
+  onProgress(bytes: number): void {
+    this.#progressAt = performance.now();
+    this.#stalledUntil = 0;
+    this.#deps.events.onReceived(this, bytes);
+  }
+
+  /** Most bytes that a lane frame may carry: what was asked for, and no flag that we did not accept. */
+  allow(request: number, flags: number): number {
+    const pending = this.#pending.get(request);
+    if (pending === undefined || flags !== 0) return 0;
+    return pending.size ?? MAX_CHUNK_BYTES;
+  }
+
+  onFrame({ request: id, bytes }: Frame): void {
+    const request = this.#pending.get(id);
+    if (request === undefined) return;
+    this.#pending.delete(id);
+    const now = performance.now();
+    if (!request.cancelled) {
+      this.#live -= 1;
+      this.window.delivered(sizeOf(request), now - request.sentAt, now);
+    }
+    if (matches(request.cid, bytes)) return request.owner.bytes(this, request, bytes);
+    this.#deps.events.onWrongBytes(this, request.cid);
+    if (!request.cancelled) request.owner.ended(this, request, 'corrupt');
+  }
+
+  /** @throws MalformedMessage when the peer breaks the protocol. */
+  onMessage(message: Message): void {
+    if (!this.#greeted) {
+      if (message.kind !== 'hello' || message.version < 1) throw new MalformedMessage('no hello');
+      this.#greeted = true;
+      if (this.ready) this.#deps.events.onReady(this);
+      return;
+    }
+    switch (message.kind) {
+      case 'hello':
+        throw new MalformedMessage('a second hello');
+      case 'request':
+        return this.#uploads.request(message.items.map((item) => ({ ...item, cid: this.#resolve(item.of) })));
+      case 'cancel':
+        return this.#uploads.cancel(message.ids);
+      case 'ended':
+        return this.#ended(message);
+      default:
+        return this.#deps.events.onMessage(this, message);
+    }
+  }
+
+  close(malformed?: Error): void {
+    if (this.closed) return;
+    const reason = malformed ?? new Error('link closed');
+    this.#closed.abort(reason);
+    this.#control?.close(reason);
+    this.#attached?.close(reason);
+    this.#lane.reject(reason);
+    const pending = [...this.#pending.values()];
+    this.#pending.clear();
+    this.#live = 0;
+    this.#deps.events.onClose(this, malformed);
+    for (const request of pending) if (!request.cancelled) request.owner.ended(this, request, 'closed');
+  }
+
+  #resolve(of: { handle: number; index: number } | { cid: CID }): CID | undefined {
+    if ('cid' in of) return of.cid;
+    const set = this.sets.byHandle(of.handle);
+    return set && this.#deps.chunkAt(set.key, of.index);
+  }
+
+  #ended({ missing, busy, cancelled }: Extract<Message, { kind: 'ended' }>): void {
+    const reasons = [
+      [missing, 'missing'],
+      [busy, 'busy'],
+      [cancelled, 'cancelled'],
+    ] as const;
+    if (busy.length > 0) this.window.shrink();
+    for (const [ids, reason] of reasons) {
+      for (const id of ids) {
+        const request = this.#pending.get(id);
+        if (request === undefined) continue;
+        const known = request.cancelled;
+        this.#giveUp(request);
+        this.#pending.delete(id);
+        if (!known) request.owner.ended(this, request, reason);
+      }
+    }
+  }
+
+  #giveUp(request: PendingRequest): boolean {
+    if (request.cancelled || !this.#pending.has(request.id)) return false;
+    request.cancelled = true;
+    this.#live -= 1;
+    this.window.released(sizeOf(request));
+    return true;
+  }
+
+  #newId(): number {
+    const id = this.#nextId;
+    this.#nextId = (this.#nextId + 1) >>> 0;
+    return id;
+  }
+}
+
+/** What a request weighs in its window; a block of unknown size is a manifest node more often than a full chunk. */
+function sizeOf(ask: Ask): number {
+  return ask.size ?? 64 * 1024;
+}

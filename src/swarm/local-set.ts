@@ -1,0 +1,118 @@
+import type { CID } from 'multiformats/cid';
+import type { ChunkSet } from '../content/chunk-set.ts';
+import type { ChunkStore } from '../content/chunk-source.ts';
+import { HaveMap } from '../schedule/have-map.ts';
+import { MESSAGE_LIMITS, type Message } from './message.ts';
+import type { Session } from './session.ts';
+
+/** Look-ups in the store at a time when a set is first looked at. */
+const LOOKUPS = 256;
+
+/** A chunk set that we hold a part of, or want, and what of it the peers have yet to hear. */
+export class LocalSet {
+  readonly set: ChunkSet;
+  readonly key: string;
+  /** Our short name for it, the same on every link. */
+  readonly handle: number;
+  readonly have: HaveMap;
+  session: Session | undefined;
+  /** Chunks that we are fetching from a seed or from outside. */
+  readonly claims = new Set<number>();
+  #added: number[] = [];
+  #claimed = new Set<number>();
+  #unclaimed = new Set<number>();
+  #lost: number[] = [];
+
+  private constructor(set: ChunkSet, handle: number, have: HaveMap) {
+    this.set = set;
+    this.key = set.id.toString();
+    this.handle = handle;
+    this.have = have;
+  }
+
+  /** Asks the store for every chunk of the set. */
+  static async open(set: ChunkSet, handle: number, store: ChunkStore): Promise<LocalSet> {
+    const { chunks } = set;
+    if (chunks.length > MESSAGE_LIMITS.chunks) {
+      throw new RangeError(`set ${set.id} has ${chunks.length} chunks; at most ${MESSAGE_LIMITS.chunks} are exchanged`);
+    }
+    const have = new HaveMap(chunks.length);
+    for (let start = 0; start < chunks.length; start += LOOKUPS) {
+      const some = chunks.slice(start, start + LOOKUPS);
+      const held = await Promise.all(some.map(({ cid }) => store.has(cid)));
+      for (const [n, holds] of held.entries()) if (holds) have.add(start + n);
+    }
+    return new LocalSet(set, handle, have);
+  }
+
+  cidAt(index: number): CID | undefined {
+    return this.set.chunks[index]?.cid;
+  }
+
+  stored(index: number): void {
+    if (!this.have.add(index)) return;
+    this.#added.push(index);
+    this.claims.delete(index);
+    this.#claimed.delete(index);
+  }
+
+  /** The store no longer has it. */
+  lost(index: number): void {
+    if (this.have.delete(index)) this.#lost.push(index);
+  }
+
+  claim(index: number): void {
+    this.claims.add(index);
+    this.#claimed.add(index);
+    this.#unclaimed.delete(index);
+  }
+
+  unclaim(index: number): void {
+    if (!this.claims.delete(index)) return;
+    if (!this.#claimed.delete(index)) this.#unclaimed.add(index);
+  }
+
+  /** All that we have to say about the set. */
+  subscribe(outside: boolean): Extract<Message, { kind: 'subscribe' }> {
+    return {
+      kind: 'subscribe',
+      handle: this.handle,
+      set: this.set.id,
+      chunks: this.set.chunks.length,
+      have: this.have.complete ? 'all' : this.have.count === 0 ? new Uint8Array() : this.have.bytes(),
+      wants: this.session !== undefined,
+      outside,
+      claimed: [...this.claims].slice(0, MESSAGE_LIMITS.indexes),
+    };
+  }
+
+  /** What changed since the last call, in messages small enough to send; at least one. */
+  changes(outside: boolean): Extract<Message, { kind: 'have' }>[] {
+    const lists = {
+      added: this.#added,
+      claimed: [...this.#claimed],
+      unclaimed: [...this.#unclaimed],
+      lost: this.#lost,
+    };
+    const longest = Math.max(1, ...Object.values(lists).map((list) => list.length));
+    const messages: Extract<Message, { kind: 'have' }>[] = [];
+    for (let n = 0; n < longest; n += MESSAGE_LIMITS.indexes) {
+      const part = (list: readonly number[]) => list.slice(n, n + MESSAGE_LIMITS.indexes);
+      messages.push({
+        kind: 'have',
+        handle: this.handle,
+        added: part(lists.added),
+        claimed: part(lists.claimed),
+        unclaimed: part(lists.unclaimed),
+        lost: part(lists.lost),
+        wants: this.session !== undefined,
+        outside,
+      });
+    }
+    this.#added = [];
+    this.#claimed.clear();
+    this.#unclaimed.clear();
+    this.#lost = [];
+    return messages;
+  }
+}

@@ -1,0 +1,18 @@
+/** What the swarm knows of a member. */
+export interface Member {
+  readonly site: string;
+  readonly name?: string;
+}
+
+export interface KnownMember extends Member {
+  readonly peerId: string;
+  /** Multiaddrs, with or without `/p2p/<peerId>`. */
+  readonly addresses: readonly string[];
+}
+
+/** Who belongs to the fleet. The fleet's roster satisfies it; everyone it does not know is a stranger. */
+export interface Membership {
+  member(peerId: string): Member | undefined;
+  /** Members known beforehand: whom to dial, and whom to expect in our site. */
+  readonly members?: Iterable<KnownMember>;
+}

@@ -1,0 +1,98 @@
+import { noise } from '@chainsafe/libp2p-noise';
+import { yamux } from '@chainsafe/libp2p-yamux';
+import { bootstrap } from '@libp2p/bootstrap';
+import { type GossipSub, gossipsub, StrictSign } from '@libp2p/gossipsub';
+import { type Identify, identify } from '@libp2p/identify';
+import type { ConnectionGater, Libp2p, PeerDiscovery, PeerInfo, PrivateKey } from '@libp2p/interface';
+import { type KadDHT, kadDHT, passthroughMapper } from '@libp2p/kad-dht';
+import { mdns } from '@libp2p/mdns';
+import { type Ping, ping } from '@libp2p/ping';
+import { tcp } from '@libp2p/tcp';
+import { createLibp2p } from 'libp2p';
+import { TRANSPORT } from './transport.ts';
+
+export const DHT_PROTOCOL = '/bootmesh/kad/1.0.0';
+/** Service name of the segment's multicast DNS, so that other libp2p programs are not asked. */
+const MDNS_TAG = '_bootmesh._udp.local';
+
+/** Largest gossiped message, bytes. */
+export const MAX_GOSSIP_BYTES = 16 * 1024;
+
+export type SwarmNode = Libp2p<{ identify: Identify; ping: Ping; pubsub: GossipSub; dht: KadDHT }>;
+
+export interface NodeOptions {
+  /** Multiaddrs to listen on. */
+  readonly listen: readonly string[];
+  /** Multiaddrs with peer ids that libp2p's own discovery starts from. */
+  readonly bootstrap: readonly string[];
+  /** Look for members by multicast DNS. */
+  readonly mdns: boolean;
+  /** One dial of one peer, milliseconds. */
+  readonly dialTimeoutMs: number;
+  /** Pause between two pings of a connection, milliseconds. */
+  readonly pingMs: number;
+}
+
+/** The libp2p node, started: TCP, Noise, Yamux, identify, ping, gossipsub, and a Kademlia DHT of the fleet's own. */
+export function createNode(
+  deps: { readonly privateKey: PrivateKey; readonly gate: ConnectionGater; admits(peerId: string): boolean },
+  options: NodeOptions,
+): Promise<SwarmNode> {
+  const discovery = options.bootstrap.length > 0 ? [bootstrap({ list: [...options.bootstrap] })] : [];
+  return createLibp2p({
+    privateKey: deps.privateKey,
+    addresses: { listen: [...options.listen] },
+    transports: [tcp(TRANSPORT.tcp)],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux(TRANSPORT.yamux)],
+    connectionGater: deps.gate,
+    connectionManager: {
+      dialTimeout: options.dialTimeoutMs,
+      addressDialTimeout: Math.ceil(options.dialTimeoutMs / 2),
+      inboundUpgradeTimeout: 5_000,
+      // A site's nodes may share one address (a lab, a NAT) and come back in the same second after a power cut.
+      inboundConnectionThreshold: 64,
+      maxIncomingPendingConnections: 64,
+      reconnectRetries: 0,
+    },
+    connectionMonitor: {
+      pingInterval: options.pingMs,
+      // A machine that is busy booting another may answer late; a dead one is noticed sooner, by its silence in a transfer.
+      pingTimeout: { minTimeout: 5_000, maxTimeout: 10_000 },
+    },
+    peerDiscovery: options.mdns ? [...discovery, membersOnly(deps.admits)] : discovery,
+    services: {
+      identify: identify({ maxMessageSize: 8192 }),
+      ping: ping(),
+      pubsub: gossipsub({
+        globalSignaturePolicy: StrictSign,
+        allowPublishToZeroTopicPeers: true,
+        ignoreDuplicatePublishError: true,
+        emitSelf: false,
+        fallbackToFloodsub: false,
+        maxInboundDataLength: 4 * MAX_GOSSIP_BYTES,
+        maxOutboundBufferSize: 64 * MAX_GOSSIP_BYTES,
+        maxTopicBytesPerPeer: 64 * 1024,
+      }),
+      dht: kadDHT({
+        protocol: DHT_PROTOCOL,
+        // Every member serves: a fleet's addresses are private ones, which the client mode's heuristics leave out.
+        clientMode: false,
+        peerInfoMapper: passthroughMapper,
+        allowQueryWithZeroPeers: true,
+        reprovide: { maxQueueSize: 4096 },
+      }),
+    },
+  });
+}
+
+/** mDNS that mentions members only: the peer store must not grow with what a stranger shouts on the segment. */
+function membersOnly(admits: (peerId: string) => boolean) {
+  return (components: Parameters<ReturnType<typeof mdns>>[0]): PeerDiscovery => {
+    const inner = mdns({ serviceTag: MDNS_TAG, interval: 10_000 })(components);
+    const dispatch = inner.dispatchEvent.bind(inner);
+    inner.dispatchEvent = (event: Event) =>
+      event.type === 'peer' && !admits((event as CustomEvent<PeerInfo>).detail.id.toString()) ? false : dispatch(event);
+    return inner;
+  };
+}

@@ -1,0 +1,40 @@
+import type { Stream, StreamMessageEvent } from '@libp2p/interface';
+import { encodeFrame, type Frame, FrameReader, MalformedFrame } from './frame.ts';
+import type { Lane, LaneEvents } from './lane.ts';
+
+export const LANE_PROTOCOL = '/bootmesh/lane/1.0.0';
+
+/** Chunk bytes over a libp2p stream: encrypted and authenticated by Noise, shared with the connection's other streams. */
+export class StreamLane implements Lane {
+  readonly #stream: Stream;
+
+  constructor(stream: Stream, events: LaneEvents) {
+    this.#stream = stream;
+    const reader = new FrameReader({ allow: events.allow, onFrame: events.onFrame });
+    let malformed: Error | undefined;
+    // The event, and not the stream's iterator: that one buffers without a bound, and costs a turn per message.
+    stream.addEventListener('message', (event: StreamMessageEvent) => {
+      if (malformed) return;
+      try {
+        const { data } = event;
+        for (const part of data instanceof Uint8Array ? [data] : data) reader.push(part);
+        events.onProgress(data.byteLength);
+      } catch (error) {
+        malformed = error instanceof MalformedFrame ? error : new MalformedFrame(String(error));
+        stream.abort(malformed);
+      }
+    });
+    stream.addEventListener('close', () => events.onClose(malformed), { once: true });
+    stream.addEventListener('remoteCloseWrite', () => stream.abort(new Error('the peer closed its lane')), {
+      once: true,
+    });
+  }
+
+  async send(frame: Frame, { signal }: { readonly signal: AbortSignal }): Promise<void> {
+    if (!this.#stream.send(encodeFrame(frame))) await this.#stream.onDrain({ signal });
+  }
+
+  close(reason: Error = new Error('lane closed')): void {
+    this.#stream.abort(reason);
+  }
+}

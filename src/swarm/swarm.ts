@@ -1,0 +1,282 @@
+import { EventEmitter } from 'node:events';
+import type { ConnectionGater, PrivateKey } from '@libp2p/interface';
+import { peerIdFromString } from '@libp2p/peer-id';
+import type { CID } from 'multiformats/cid';
+import type { ChunkSet } from '../content/chunk-set.ts';
+import type { ChunkSource, ChunkStore, GetOptions } from '../content/chunk-source.ts';
+import type { Log } from '../observe/log.ts';
+import type { Metrics } from '../observe/metrics.ts';
+import { Blocks } from './blocks.ts';
+import { Dialer } from './dialer.ts';
+import { Documents } from './documents.ts';
+import { Exchange, type ExchangeOptions } from './exchange.ts';
+import type { Link } from './link.ts';
+import type { KnownMember, Membership } from './membership.ts';
+import { createNode, type SwarmNode } from './node.ts';
+import { Providers } from './providers.ts';
+import type { DownloadReport } from './session.ts';
+import { Standing, type StandingOptions } from './standing.ts';
+import { type PeerStatus, PeerTraffic } from './traffic.ts';
+
+export interface SwarmDeps {
+  /** Verifies what it reads, as PackStore does: what it gives is served as it is. */
+  readonly store: ChunkStore;
+  readonly membership: Membership;
+  /** The node's ed25519 key; its peer id must be a member's. */
+  readonly privateKey: PrivateKey;
+  readonly log: Log;
+  readonly metrics: Metrics;
+}
+
+export interface SwarmOptions {
+  /** Multiaddrs to listen on. @default all IPv4 and IPv6 addresses, port 4001 */
+  readonly listen?: readonly string[];
+  /** Our site, when the membership does not know us (a one-node fleet). @default 'default' */
+  readonly site?: string;
+  /** Members to dial besides those that the membership lists with addresses. */
+  readonly members?: Iterable<KnownMember>;
+  /** Multiaddrs with `/p2p/…` that libp2p's own discovery starts from. @default none */
+  readonly bootstrap?: readonly string[];
+  /** Find members on the segment by multicast DNS. @default false */
+  readonly mdns?: boolean;
+  /** One dial of one peer, milliseconds. @default 4000 */
+  readonly dialTimeoutMs?: number;
+  /** Pause between pings, milliseconds. @default 3000 */
+  readonly pingMs?: number;
+  readonly exchange?: Partial<ExchangeOptions>;
+  readonly standing?: Partial<StandingOptions>;
+}
+
+export const SWARM_DEFAULTS = {
+  listen: ['/ip4/0.0.0.0/tcp/4001', '/ip6/::/tcp/4001'],
+  site: 'default',
+  mdns: false,
+  dialTimeoutMs: 4_000,
+  pingMs: 3_000,
+} as const;
+
+export interface SwarmEvents {
+  'peer:connect': [{ peerId: string }];
+  'peer:disconnect': [{ peerId: string }];
+  'peer:ban': [{ peerId: string; until: number; reason: 'wrong bytes' | 'malformed messages' }];
+  'chunk:refuse': [{ peerId: string; cid: CID }];
+}
+
+export interface DownloadOptions {
+  readonly priority: 'foreground' | 'background';
+  readonly signal: AbortSignal;
+  onProgress?(progress: { readonly bytes: number; readonly total: number }): void;
+}
+
+/** Starts the libp2p node and the exchange on it; running when it resolves. */
+export async function createSwarm(deps: SwarmDeps, options: SwarmOptions = {}): Promise<Swarm> {
+  return Swarm.open(deps, options);
+}
+
+/** Gets chunks from neighbours and gives them ours. */
+export class Swarm implements AsyncDisposable {
+  readonly peerId: string;
+  readonly site: string;
+  readonly events: EventEmitter<SwarmEvents>;
+  /** Manifest nodes, and any other block, by name. Verified; not stored. */
+  readonly blocks: ChunkSource;
+  readonly documents: Documents;
+  readonly #node: SwarmNode;
+  readonly #exchange: Exchange;
+  readonly #parts: Parts;
+
+  private constructor(parts: Parts, events: EventEmitter<SwarmEvents>) {
+    this.#parts = parts;
+    this.events = events;
+    this.#node = parts.node;
+    this.#exchange = parts.exchange;
+    this.documents = parts.documents;
+    this.peerId = parts.node.peerId.toString();
+    this.site = parts.site;
+    this.blocks = new Blocks({
+      links: () => [...parts.exchange.links.values()].filter((link) => link.ready),
+      providers: (cid, { signal }) => this.#providers(cid, signal),
+    });
+  }
+
+  static async open(deps: SwarmDeps, options: SwarmOptions): Promise<Swarm> {
+    const events = new EventEmitter<SwarmEvents>();
+    return new Swarm(await openParts(deps, options, events), events);
+  }
+
+  /** Multiaddrs that others may dial, with our peer id. */
+  addresses(): string[] {
+    return this.#node.getMultiaddrs().map(String);
+  }
+
+  /** Serves what we hold of the set, whole or in part, and says so in the DHT. */
+  async share(set: ChunkSet): Promise<void> {
+    await this.#exchange.open(set);
+    void this.#parts.providers.provide(set.id);
+  }
+
+  unshare(id: CID): void {
+    this.#exchange.close(id.toString());
+  }
+
+  /**
+   * Resolves when every chunk of the set is in the store. Downloads of one set share one session, which ends when the
+   * last of them is aborted. The set stays shared afterwards. Rejects with the signal's reason, or the store's error.
+   */
+  async download(set: ChunkSet, options: DownloadOptions): Promise<DownloadReport> {
+    options.signal.throwIfAborted();
+    const startedAt = performance.now();
+    const local = await this.#exchange.open(set);
+    const session = this.#exchange.session(local, options.priority);
+    const total = set.bytes;
+    let bytes = set.chunks.reduce((sum, { size }, index) => sum + (local.have.has(index) ? size : 0), 0);
+    const onStored = (stored: number) => {
+      bytes += stored;
+      options.onProgress?.({ bytes, total });
+    };
+    const aborted = Promise.withResolvers<never>();
+    const abort = () => aborted.reject(options.signal.reason);
+    options.signal.addEventListener('abort', abort, { once: true });
+    session.join(onStored);
+    try {
+      await Promise.race([session.done.promise, aborted.promise]);
+      void this.#parts.providers.provide(set.id);
+      return session.report(startedAt);
+    } finally {
+      options.signal.removeEventListener('abort', abort);
+      session.leave(onStored);
+      this.#exchange.release(local);
+    }
+  }
+
+  /** Chunks of one set, each fetched ahead of everything else; undefined when no peer has it. */
+  source(set: ChunkSet, { priority }: Pick<DownloadOptions, 'priority'>): ChunkSource {
+    return { get: (cid, { signal }) => this.#urgent(set, cid, priority, signal) };
+  }
+
+  /** Something else put the chunk into the store: the peers that want it hear of it. */
+  stored(cid: CID): void {
+    this.#exchange.noteStored(cid);
+  }
+
+  peers(): PeerStatus[] {
+    return this.#parts.traffic.peers();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#parts.stack.disposeAsync();
+  }
+
+  async #urgent(set: ChunkSet, cid: CID, priority: 'foreground' | 'background', signal: AbortSignal) {
+    const index = set.indexOf(cid);
+    if (index === undefined) return undefined;
+    const { store } = this.#parts;
+    const local = await this.#exchange.open(set);
+    for (;;) {
+      if (local.have.has(index)) {
+        const bytes = await store.get(cid, { signal });
+        if (bytes !== undefined) return bytes;
+        // The store found its copy damaged, or dropped it: fetch it again.
+        this.#exchange.noteLost(cid);
+      }
+      const session = this.#exchange.session(local, priority);
+      try {
+        if (!(await session.get(index, signal))) return undefined;
+      } finally {
+        this.#exchange.release(local);
+      }
+    }
+  }
+
+  async #providers(cid: CID, signal: AbortSignal): Promise<Link[]> {
+    const peers = await this.#parts.providers.connect(cid, { signal });
+    // A new connection's exchange stands a few round trips later.
+    for (let n = 0; n < 40 && peers.some((peer) => !this.#exchange.links.get(peer)?.ready); n += 1) {
+      signal.throwIfAborted();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    return peers.flatMap((peer) => this.#exchange.links.get(peer) ?? []).filter((link) => link.ready);
+  }
+}
+
+interface Parts {
+  readonly node: SwarmNode;
+  readonly site: string;
+  readonly store: ChunkStore;
+  readonly exchange: Exchange;
+  readonly documents: Documents;
+  readonly providers: Providers;
+  readonly traffic: PeerTraffic;
+  readonly stack: AsyncDisposableStack;
+}
+
+async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEmitter<SwarmEvents>): Promise<Parts> {
+  const { membership, log, store } = deps;
+  const { listen, site: ownSite, mdns, dialTimeoutMs, pingMs } = { ...SWARM_DEFAULTS, ...options };
+  const standing = new Standing(options.standing);
+  const admits = (peer: string) => membership.member(peer) !== undefined && standing.bannedUntil(peer) === undefined;
+  const node = await createNode(
+    { privateKey: deps.privateKey, gate: gate(admits), admits },
+    { listen, bootstrap: options.bootstrap ?? [], mdns, dialTimeoutMs, pingMs },
+  );
+  await using stack = new AsyncDisposableStack();
+  stack.defer(() => node.stop());
+  const site = membership.member(node.peerId.toString())?.site ?? ownSite;
+  const traffic = new PeerTraffic({
+    node,
+    membership,
+    metrics: deps.metrics,
+    bannedUntil: (p) => standing.bannedUntil(p),
+  });
+
+  const ban = (peerId: string, reason: SwarmEvents['peer:ban'][0]['reason']) => {
+    events.emit('peer:ban', { peerId, until: standing.ban(peerId), reason });
+    exchange.drop(peerId);
+    for (const connection of node.getConnections(peerIdFromString(peerId)))
+      connection.abort(new Error(`banned: ${reason}`));
+  };
+  const providers = stack.use(new Providers({ node, log, admits }));
+  const documents = await Documents.open({ node, log, admits });
+  const exchange: Exchange = await Exchange.open(
+    {
+      node,
+      store,
+      log,
+      near: (peer) => membership.member(peer)?.site === site,
+      expectedNeighbours: () => dialer.expectedNeighbours(),
+      onLink: (link) => documents.connected(link.peerId),
+      onWrongBytes: (peer, cid) => {
+        log.warn('peer sent wrong bytes', { peer, cid: cid.toString() });
+        events.emit('chunk:refuse', { peerId: peer, cid });
+        ban(peer, 'wrong bytes');
+      },
+      onMalformed: (peer, error) => {
+        log.warn('peer sent malformed messages', { peer, error });
+        if (standing.offend(peer)) ban(peer, 'malformed messages');
+        else void node.hangUp(peerIdFromString(peer)).catch(() => undefined);
+      },
+      onTraffic: (peer, direction, bytes) => traffic.count(peer, direction, bytes),
+      seek: (set) => void providers.connect(set.id).catch(() => undefined),
+    },
+    options.exchange,
+  );
+  stack.use(exchange);
+  node.addEventListener('peer:connect', ({ detail }) => events.emit('peer:connect', { peerId: detail.toString() }));
+  node.addEventListener('peer:disconnect', ({ detail }) =>
+    events.emit('peer:disconnect', { peerId: detail.toString() }),
+  );
+  const members = [...(membership.members ?? []), ...(options.members ?? [])];
+  const banned = (peer: string) => standing.bannedUntil(peer) !== undefined;
+  const dialer = stack.use(new Dialer({ node, log, banned }, members, site));
+  return { node, site, store, exchange, documents, providers, traffic, stack: stack.move() };
+}
+
+/** Members only, and no banned ones: checked as soon as Noise has proved who is there, before any protocol. */
+function gate(admits: (peer: string) => boolean): ConnectionGater {
+  return {
+    denyDialPeer: (peer) => !admits(peer.toString()),
+    denyInboundEncryptedConnection: (peer) => !admits(peer.toString()),
+    denyOutboundEncryptedConnection: (peer) => !admits(peer.toString()),
+    filterMultiaddrForPeer: (peer) => admits(peer.toString()),
+  };
+}

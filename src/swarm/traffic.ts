@@ -1,0 +1,84 @@
+import { peerIdFromString } from '@libp2p/peer-id';
+import type { Metrics } from '../observe/metrics.ts';
+import type { Membership } from './membership.ts';
+import type { SwarmNode } from './node.ts';
+
+export interface PeerStatus {
+  readonly peerId: string;
+  readonly name?: string;
+  readonly site: string;
+  readonly connected: boolean;
+  /** Where it is connected to, as a multiaddr. */
+  readonly address?: string;
+  /** Round trip of the last ping, milliseconds. */
+  readonly rttMs?: number;
+  /** Chunk bytes since we started. */
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  /** Unix milliseconds. */
+  readonly bannedUntil?: number;
+}
+
+interface TrafficDeps {
+  readonly node: SwarmNode;
+  readonly membership: Membership;
+  readonly metrics: Metrics;
+  bannedUntil(peerId: string): number | undefined;
+}
+
+/** Peers whose counts are kept after they left. */
+const MAX_REMEMBERED = 4096;
+
+/** What went to and came from each peer, and who they are. */
+export class PeerTraffic {
+  readonly #deps: TrafficDeps;
+  readonly #counts = new Map<string, { in: number; out: number }>();
+  readonly #total;
+
+  constructor(deps: TrafficDeps) {
+    this.#deps = deps;
+    this.#total = deps.metrics.counter('swarm_chunk_bytes_total', 'Chunk bytes exchanged with peers', [
+      'direction',
+      'site',
+    ]);
+  }
+
+  count(peer: string, direction: 'in' | 'out', bytes: number): void {
+    let counts = this.#counts.get(peer);
+    if (counts === undefined) {
+      if (this.#counts.size >= MAX_REMEMBERED) this.#counts.clear();
+      counts = { in: 0, out: 0 };
+      this.#counts.set(peer, counts);
+    }
+    counts[direction] += bytes;
+    this.#total.inc({ direction, site: this.#deps.membership.member(peer)?.site ?? '' }, bytes);
+  }
+
+  /** Members that we know of beforehand, are connected to, or have exchanged chunks with. */
+  peers(): PeerStatus[] {
+    const { node, membership } = this.#deps;
+    const known = [...(membership.members ?? [])].map(({ peerId }) => peerId);
+    const peers = new Set([...known, ...node.getPeers().map(String), ...this.#counts.keys()]);
+    peers.delete(node.peerId.toString());
+    return [...peers].flatMap((peer) => this.#status(peer) ?? []);
+  }
+
+  #status(peerId: string): PeerStatus | undefined {
+    const member = this.#deps.membership.member(peerId);
+    if (member === undefined) return undefined;
+    const [connection] = this.#deps.node.getConnections(peerIdFromString(peerId));
+    const counts = this.#counts.get(peerId);
+    const bannedUntil = this.#deps.bannedUntil(peerId);
+    return {
+      peerId,
+      ...(member.name !== undefined && { name: member.name }),
+      site: member.site,
+      connected: connection !== undefined,
+      ...(connection && { address: connection.remoteAddr.toString() }),
+      ...(connection?.rtt !== undefined && { rttMs: connection.rtt }),
+      bytesIn: counts?.in ?? 0,
+      bytesOut: counts?.out ?? 0,
+      ...(bannedUntil !== undefined && { bannedUntil }),
+    };
+  }
+}

@@ -1,0 +1,120 @@
+import type { CID } from 'multiformats/cid';
+import type { ChunkSource } from '../content/chunk-source.ts';
+import type { Frame } from './frame.ts';
+import type { Priority } from './message.ts';
+
+/** Requests of one peer that wait here; more are answered with busy. */
+const MAX_QUEUED = 512;
+/** Chunks of one peer between the store and its lane: one is read while another leaves. */
+const PER_PEER = 3;
+
+/** Chunks of all peers between the store and their lanes; each peer has one beyond it, so that none starves. */
+export class UploadSlots {
+  readonly #limit: number;
+  #used = 0;
+
+  /** @param limit chunks in hand at once. @default 16 */
+  constructor(limit = 16) {
+    this.#limit = limit;
+  }
+
+  take(own: number): boolean {
+    if (own > 0 && this.#used >= this.#limit) return false;
+    this.#used += 1;
+    return true;
+  }
+
+  release(): void {
+    this.#used -= 1;
+  }
+}
+
+export interface UploadsDeps {
+  /** The local store, and nothing that might fetch: we never forward. It verifies what it reads. */
+  readonly store: ChunkSource;
+  readonly slots: UploadSlots;
+  send(frame: Frame): Promise<void>;
+  /** These requests end without bytes. */
+  ended(ids: { missing?: number[]; busy?: number[]; cancelled?: number[] }): void;
+  onSent(bytes: number): void;
+  /** The store had no such chunk although it was announced, or could not read it. */
+  onMissing(cid: CID): void;
+}
+
+interface Wanted {
+  readonly id: number;
+  readonly cid: CID;
+}
+
+/** What one peer asked of us: answered by rank, then in its order, with a bounded number of chunks in hand. */
+export class Uploads {
+  readonly #deps: UploadsDeps;
+  readonly #signal: AbortSignal;
+  readonly #queues: Readonly<Record<Priority, Wanted[]>> = { urgent: [], foreground: [], background: [] };
+  #running = 0;
+
+  constructor(deps: UploadsDeps, options: { readonly signal: AbortSignal }) {
+    this.#deps = deps;
+    this.#signal = options.signal;
+  }
+
+  /** `cid` undefined means that we know of no such chunk. */
+  request(items: readonly { id: number; cid: CID | undefined; priority: Priority }[]): void {
+    const missing: number[] = [];
+    const busy: number[] = [];
+    for (const { id, cid, priority } of items) {
+      if (cid === undefined) missing.push(id);
+      else if (this.#queued >= MAX_QUEUED) busy.push(id);
+      else this.#queues[priority].push({ id, cid });
+    }
+    if (missing.length + busy.length > 0) this.#deps.ended({ missing, busy });
+    this.#next();
+  }
+
+  cancel(ids: readonly number[]): void {
+    const given = new Set(ids);
+    const cancelled: number[] = [];
+    for (const queue of Object.values(this.#queues)) {
+      for (let n = queue.length - 1; n >= 0; n -= 1) {
+        const id = queue[n]?.id;
+        if (id === undefined || !given.has(id)) continue;
+        queue.splice(n, 1);
+        cancelled.push(id);
+      }
+    }
+    if (cancelled.length > 0) this.#deps.ended({ cancelled });
+  }
+
+  get #queued(): number {
+    return this.#queues.urgent.length + this.#queues.foreground.length + this.#queues.background.length;
+  }
+
+  #next(): void {
+    while (this.#running < PER_PEER && this.#queued > 0 && !this.#signal.aborted) {
+      if (!this.#deps.slots.take(this.#running)) return;
+      const { urgent, foreground, background } = this.#queues;
+      const wanted = urgent.shift() ?? foreground.shift() ?? background.shift();
+      if (wanted === undefined) return this.#deps.slots.release();
+      this.#running += 1;
+      void this.#upload(wanted).finally(() => {
+        this.#running -= 1;
+        this.#deps.slots.release();
+        this.#next();
+      });
+    }
+  }
+
+  async #upload({ id, cid }: Wanted): Promise<void> {
+    const bytes = await this.#deps.store.get(cid, { signal: this.#signal }).catch(() => undefined);
+    if (this.#signal.aborted) return;
+    if (bytes === undefined) {
+      this.#deps.onMissing(cid);
+      return this.#deps.ended({ missing: [id] });
+    }
+    // A lane that fails closes its link, which ends every request of it.
+    await this.#deps.send({ request: id, flags: 0, bytes }).then(
+      () => this.#deps.onSent(bytes.length),
+      () => undefined,
+    );
+  }
+}
