@@ -21,6 +21,8 @@ const PACKAGE_OF: Readonly<Record<string, string>> = {
   ldd: 'libc-bin',
   mksquashfs: 'squashfs-tools',
 };
+/** Where depmod is; not on everybody's path. */
+const ADMINISTRATION = '/usr/sbin:/sbin';
 const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
 const ERROR_TAIL = 600;
 
@@ -35,7 +37,8 @@ export async function runHostProgram(
 ): Promise<string> {
   signal.throwIfAborted();
   // A fixed locale and time zone: output is parsed, and images must not depend on who builds them.
-  const environment = { ...process.env, LC_ALL: 'C', TZ: 'UTC' };
+  const path = `${process.env['PATH'] ?? ''}:${ADMINISTRATION}`;
+  const environment = { ...process.env, LC_ALL: 'C', TZ: 'UTC', PATH: path };
   const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], signal, env: environment, cwd });
   const output: Buffer[] = [];
   let bytes = 0;

@@ -53,8 +53,8 @@ const SIGNIFY_KEY_BYTES = 42;
 /** What was handed in cannot become an initramfs; `code` says which part. */
 export class InitramfsError extends Error {
   override readonly name = 'InitramfsError';
-  readonly code: 'BAD_KEY' | 'MISSING_FILE';
-  constructor(code: 'BAD_KEY' | 'MISSING_FILE', message: string, cause?: unknown) {
+  readonly code: 'BAD_KEY' | 'MISSING_FILE' | 'NOT_STATIC';
+  constructor(code: 'BAD_KEY' | 'MISSING_FILE' | 'NOT_STATIC', message: string, cause?: unknown) {
     super(message, { cause });
     this.code = code;
   }
@@ -133,8 +133,16 @@ async function moduleEntries(directory: string, load: readonly string[]): Promis
 async function programEntries(options: InitramfsOptions, signal: AbortSignal): Promise<CpioEntry[]> {
   const busybox = options.busybox ?? '/bin/busybox';
   const signify = options.signify ?? '/usr/bin/signify-openbsd';
+  const program = await readInput(busybox, "install Debian's package busybox-static, or name another");
+  // The name of the dynamic loader stands in the first page of every program that needs one.
+  if (program.subarray(0, 4096).includes('/ld-')) {
+    throw new InitramfsError(
+      'NOT_STATIC',
+      `${busybox} needs shared libraries; install Debian's package busybox-static`,
+    );
+  }
   const entries = [
-    file('bin/busybox', 0o755, await readInput(busybox, "install Debian's package busybox-static, or name another")),
+    file('bin/busybox', 0o755, program),
     file('usr/bin/signify-openbsd', 0o755, await readInput(signify, "install Debian's package signify-openbsd")),
   ];
   for (const library of await sharedLibraries(signify, signal)) {
