@@ -51,10 +51,13 @@ refuse() {
 
 # ---- values from outside: nothing goes further that is not of the expected shape ----
 
+# The value of a word NAME=VALUE of the kernel command line; of several, the last one counts.
 argument() {
+  found=''
   for word in $cmdline; do
-    case $word in "$1="*) printf '%s' "${word#*=}" ;; esac
+    case $word in "$1="*) found=${word#*=} ;; esac
   done
+  printf '%s' "$found"
 }
 is_number() { case $1 in '' | *[!0-9]* | ????????????????*) return 1 ;; 0) return 0 ;; 0*) return 1 ;; esac; }
 is_hash() { [ ${#1} -eq 64 ] && case $1 in *[!0-9a-f]*) return 1 ;; esac; }

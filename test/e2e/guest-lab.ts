@@ -86,6 +86,8 @@ export class GuestLab implements AsyncDisposable {
     const segment = await createNamespace(`bm-guest-${process.pid}`);
     const lab = new GuestLab(directory, kernel.vmlinuz, await readFile(join(directory, 'rootfs')), segment);
     await segment.addBridge('lan', { addresses: ['10.88.0.1/24'] });
+    await segment.addBridge('nowhere');
+    await segment.addTap('idle', 'nowhere');
     await segment.addTap('guest', 'lan');
     await lab.publish({});
     return lab;
@@ -141,18 +143,25 @@ export class GuestLab implements AsyncDisposable {
     this.#switch.spawn(['busybox', 'udhcpd', '-f', file], { stdio: 'ignore' });
   }
 
-  /** Boots the machine; `extra` goes on its kernel command line behind the neighbour list. */
+  /**
+   * Boots the machine; `extra` goes on its kernel command line behind the neighbour list. Its first card leads nowhere:
+   * BOOTIF names the second, as a boot loader does.
+   */
   async boot(
     neighbours: readonly string[],
     extra: string,
     { signal }: { signal: AbortSignal },
   ): Promise<VirtualMachine> {
-    const cmdline = `console=ttyS0 quiet bootmesh.channel=production bootmesh.neighbours=${neighbours.join(',')} ${extra}`;
+    const list = `bootmesh.channel=production bootmesh.neighbours=${neighbours.join(',')}`;
+    const cmdline = `console=ttyS0 quiet BOOTIF=01-52-54-00-88-00-01 ${list} ${extra}`;
     return await startMachine(
       {
         name: 'guest',
         namespace: this.#switch.name,
-        nics: [{ tap: 'guest', mac: '52:54:00:88:00:01' }],
+        nics: [
+          { tap: 'idle', mac: '52:54:00:88:00:02' },
+          { tap: 'guest', mac: '52:54:00:88:00:01' },
+        ],
         memoryMb: 512,
         serialLog: join(this.directory, 'serial.log'),
         boot: { kernel: this.kernel, initramfs: join(this.directory, 'initramfs'), cmdline },
