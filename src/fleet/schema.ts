@@ -48,7 +48,7 @@ const peerId = z.string().transform((text, context) => {
 const address = z.string().transform((text, context) => {
   const problem = text.length > 512 ? 'longer than 512 characters' : addressProblem(text);
   if (problem === undefined) return text;
-  context.addIssue(`'${clip(text)}' is no address (${problem}): write one such as /ip4/192.0.2.7/tcp/7077`);
+  context.addIssue(`'${clip(text)}' is no address (${problem}): write one such as /ip4/192.0.2.7/tcp/4001`);
   return z.NEVER;
 });
 

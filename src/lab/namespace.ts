@@ -1,6 +1,7 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
 import { CommandFailed, type CommandOptions, type CommandOutput, command } from './command.ts';
+import { signalProcess } from './process.ts';
 
 /** Where iproute2 keeps its named namespaces. */
 const NETNS_DIRECTORY = '/run/netns';
@@ -120,7 +121,7 @@ export class Namespace implements AsyncDisposable {
     for (let round = 0; round < 5; round++) {
       const pids = await this.pids();
       if (pids.length === 0) break;
-      for (const pid of pids) kill(pid);
+      for (const pid of pids) signalProcess(pid, 'SIGKILL');
     }
     await command(['ip', 'netns', 'del', this.name]).catch(unless(GONE));
   }
@@ -169,14 +170,6 @@ function fit(name: string): string {
     throw new TypeError(`'${name}' cannot name an interface: 1 to ${MAX_INTERFACE_NAME} of A-Z a-z 0-9 . _ -`);
   }
   return name;
-}
-
-function kill(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
-  }
 }
 
 /** For `catch`: swallows the failures whose message matches, rethrows all others. */
