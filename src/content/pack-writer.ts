@@ -140,10 +140,13 @@ export class PackWriter {
   }
 
   #nextBatch(): Job[] {
+    const { segmentBytes } = this.#options;
+    const { size } = this.#segment;
+    const most = Math.min(BATCH_BYTES, size < segmentBytes ? segmentBytes - size : segmentBytes);
     let bytes = 0;
     let count = 0;
     for (const job of this.#queue) {
-      if (count > 0 && (bytes + job.bytes.length > BATCH_BYTES || count >= BATCH_RECORDS)) break;
+      if (count > 0 && (bytes + job.bytes.length > most || count >= BATCH_RECORDS)) break;
       bytes += job.bytes.length;
       count++;
     }
