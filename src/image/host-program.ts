@@ -20,21 +20,32 @@ const PACKAGE_OF: Readonly<Record<string, string>> = {
   'dpkg-deb': 'dpkg',
   ldd: 'libc-bin',
   mksquashfs: 'squashfs-tools',
+  xz: 'xz-utils',
 };
 /** Where depmod is; not on everybody's path. */
 const ADMINISTRATION = '/usr/sbin:/sbin';
 const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
 const ERROR_TAIL = 600;
 
+interface RunOptions {
+  readonly signal: AbortSignal;
+  readonly cwd?: string;
+}
+
 /**
  * Runs a program of the host, without a shell, and returns what it printed on standard output.
  * @throws HostProgramError with the end of its standard error; the signal's reason after an abort.
  */
-export async function runHostProgram(
+export async function runHostProgram(program: string, args: readonly string[], options: RunOptions): Promise<string> {
+  return (await hostProgramBytes(program, args, options)).toString('utf8');
+}
+
+/** As `runHostProgram`, for output that is not text (at most 64 MiB). */
+export async function hostProgramBytes(
   program: string,
   args: readonly string[],
-  { signal, cwd }: { signal: AbortSignal; cwd?: string },
-): Promise<string> {
+  { signal, cwd }: RunOptions,
+): Promise<Buffer> {
   signal.throwIfAborted();
   // A fixed locale and time zone: output is parsed, and images must not depend on who builds them.
   const path = `${process.env['PATH'] ?? ''}:${ADMINISTRATION}`;
@@ -54,7 +65,7 @@ export async function runHostProgram(
     child.once('error', (cause) => reject(signal.aborted ? signal.reason : missing(program, cause)));
     child.once('close', (status, killedBy) => resolve(status ?? killedBy ?? 'unknown'));
   });
-  if (code === 0 && bytes <= MAX_OUTPUT_BYTES) return Buffer.concat(output).toString('utf8');
+  if (code === 0 && bytes <= MAX_OUTPUT_BYTES) return Buffer.concat(output);
   throw new HostProgramError('PROGRAM_FAILED', program, `${program} failed (${code}): ${complaint.trim()}`);
 }
 

@@ -1,9 +1,9 @@
 import { access, mkdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import { gzip, constants as zlibConstants, zstdCompress } from 'node:zlib';
+import { gunzip, gzip, constants as zlibConstants, zstdCompress, zstdDecompress } from 'node:zlib';
 import { type CpioEntry, writeCpio } from './cpio.ts';
-import { runHostProgram } from './host-program.ts';
+import { hostProgramBytes, runHostProgram } from './host-program.ts';
 import { ModuleError, readModuleTable, resolveModules } from './kernel-modules.ts';
 
 export interface InitramfsOptions {
@@ -13,9 +13,9 @@ export interface InitramfsOptions {
   readonly ticketKeys: readonly string[];
   /** Where the finished file goes; it is replaced in one step. */
   readonly output: string;
-  /** Modules to add to REQUIRED_MODULES; each must exist. @default [] */
+  /** Modules beside loop, squashfs and overlay that must be there. @default [] */
   readonly extraModules?: readonly string[];
-  /** Modules to take along where this kernel has them. @default OPTIONAL_MODULES */
+  /** Modules to take along where this kernel has them. @default the usual network cards, and erofs */
   readonly optionalModules?: readonly string[];
   /** A statically linked busybox with wget, udhcpc and switch_root. @default '/bin/busybox' */
   readonly busybox?: string;
@@ -37,10 +37,10 @@ export interface Initramfs {
 }
 
 /** Without these no machine of ours comes up: squashfs root, RAM overlay, loop device. */
-export const REQUIRED_MODULES: readonly string[] = ['loop', 'squashfs', 'overlay'];
+const REQUIRED_MODULES: readonly string[] = ['loop', 'squashfs', 'overlay'];
 
 /** Network cards (virtual ones first) and erofs. Kernels for virtual machines lack most of the real ones. */
-export const OPTIONAL_MODULES: readonly string[] = [
+const OPTIONAL_MODULES: readonly string[] = [
   ...['virtio_pci', 'virtio_mmio', 'virtio_net', 'e1000', 'e1000e', 'vmxnet3', 'hv_netvsc', 'xen_netfront', 'ena'],
   ...['igb', 'igc', 'ixgbe', 'i40e', 'ice', 'r8169', 'realtek', 'tg3', 'bnxt_en', 'atlantic'],
   ...['af_packet', 'ipv6', 'erofs'],
@@ -62,7 +62,7 @@ export class InitramfsError extends Error {
 
 /**
  * Builds the initramfs of a diskless machine: busybox, signify, a kernel's modules, the fleet's ticket keys, and
- * init.sh, which fetches the rootfs. The same inputs give the same bytes.
+ * init.sh with fetch.sh, which get the rootfs. The same inputs give the same bytes.
  * @throws InitramfsError, ModuleError (a required or extra module is missing), HostProgramError
  */
 export async function buildInitramfs(
@@ -75,9 +75,10 @@ export async function buildInitramfs(
   const entries = [
     ...skeleton(),
     ...keyEntries(options.ticketKeys),
-    ...(await moduleEntries(options.modules, modules.load)),
+    ...(await moduleEntries(options.modules, modules.load, signal)),
     ...(await programEntries(options, signal)),
     file('init', 0o755, await asset('init.sh')),
+    file('etc/bootmesh/fetch.sh', 0o644, await asset('fetch.sh')),
     file('etc/bootmesh/udhcpc.sh', 0o755, await asset('udhcpc.sh')),
   ];
   signal.throwIfAborted();
@@ -120,14 +121,24 @@ function keyEntries(keys: readonly string[]): CpioEntry[] {
   });
 }
 
-async function moduleEntries(directory: string, load: readonly string[]): Promise<CpioEntry[]> {
+/** Module files as plain `.ko`: busybox's insmod cannot be relied on to unpack them. */
+async function moduleEntries(directory: string, load: readonly string[], signal: AbortSignal): Promise<CpioEntry[]> {
   const entries = await Promise.all(
-    load.map(async (path) =>
-      file(`lib/modules/${path}`, 0o644, await readInput(join(directory, path), 'stale modules.dep?')),
-    ),
+    load.map(async (path) => {
+      const packed = await readInput(join(directory, path), 'stale modules.dep?');
+      const plain = path.replace(/\.(gz|xz|zst)$/, '');
+      return file(`lib/modules/${plain}`, 0o644, await unpackedModule(join(directory, path), packed, signal));
+    }),
   );
-  const list = load.map((path) => `/lib/modules/${path}\n`).join('');
+  const list = entries.map(({ path }) => `/${path}\n`).join('');
   return [...entries, file('etc/bootmesh/modules', 0o644, Buffer.from(list))];
+}
+
+async function unpackedModule(path: string, packed: Buffer, signal: AbortSignal): Promise<Uint8Array> {
+  if (path.endsWith('.gz')) return await promisify(gunzip)(packed);
+  if (path.endsWith('.zst')) return await promisify(zstdDecompress)(packed);
+  if (path.endsWith('.xz')) return await hostProgramBytes('xz', ['--decompress', '--stdout', path], { signal });
+  return packed;
 }
 
 async function programEntries(options: InitramfsOptions, signal: AbortSignal): Promise<CpioEntry[]> {

@@ -10,10 +10,15 @@ const options = { skip: existsSync('/bin/busybox') ? false : 'needs busybox-stat
 let functions: string;
 
 before(async () => {
-  const script = await readFile(new URL('../../src/image/init.sh', import.meta.url), 'utf8');
-  functions = script.split('# ---- the way up ----')[0] ?? '';
-  assert.ok(functions.length < script.length);
+  const init = await asset('init.sh');
+  const head = init.split('# ---- the way up ----')[0] ?? '';
+  assert.ok(head.length < init.length);
+  functions = head.replace('. /etc/bootmesh/fetch.sh', await asset('fetch.sh'));
 });
+
+async function asset(name: string): Promise<string> {
+  return await readFile(new URL(`../../src/image/${name}`, import.meta.url), 'utf8');
+}
 
 /** Runs init.sh's own functions in the shell that runs them in a guest; the last line it prints. */
 function shell(text: string, args: readonly string[] = []): string {

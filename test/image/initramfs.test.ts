@@ -3,9 +3,9 @@ import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { gunzipSync, zstdDecompressSync } from 'node:zlib';
+import { gunzipSync, gzipSync, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import { buildInitramfs, InitramfsError } from '../../src/image/initramfs.ts';
 import { ModuleError } from '../../src/image/kernel-modules.ts';
 
@@ -21,8 +21,14 @@ before(async () => {
   modules = join(directory, 'modules');
   await mkdir(join(modules, 'fs'), { recursive: true });
   const names = ['loop', 'squashfs', 'overlay', 'virtio_net'];
+  await writeFile(join(modules, 'fs/e1000.ko.gz'), gzipSync('module e1000'));
+  await writeFile(join(modules, 'fs/igb.ko.zst'), zstdCompressSync('module igb'));
+  await writeFile(join(modules, 'fs/tg3.ko.xz'), execFileSync('xz', ['-c'], { input: 'module tg3' }));
   for (const name of names) await writeFile(join(modules, `fs/${name}.ko`), `module ${name}`);
-  await writeFile(join(modules, 'modules.dep'), names.map((name) => `fs/${name}.ko:\n`).join(''));
+  await writeFile(
+    join(modules, 'modules.dep'),
+    `${names.map((name) => `fs/${name}.ko:\n`).join('')}fs/e1000.ko.gz:\nfs/igb.ko.zst:\nfs/tg3.ko.xz:\n`,
+  );
   await writeFile(join(modules, 'modules.builtin'), 'kernel/net/packet/af_packet.ko\n');
 });
 after(() => rm(directory, { recursive: true, force: true }));
@@ -51,7 +57,18 @@ test('the same inputs give the same bytes, which hold the init, the key and what
   ]) {
     assert.ok(listing.includes(path), `${path} is inside`);
   }
-  assert.ok(first.missing.includes('e1000') && !first.missing.includes('af_packet'));
+  const unpacked = join(directory, 'unpacked');
+  await mkdir(unpacked);
+  execFileSync('cpio', ['-id', '--quiet', '--no-absolute-filenames', 'lib/modules/*', 'etc/*'], {
+    cwd: unpacked,
+    input: archive,
+  });
+  const load = (await readFile(join(unpacked, 'etc/bootmesh/modules'), 'utf8')).trim().split('\n');
+  assert.equal(load.length, 7);
+  for (const path of load) {
+    assert.equal(await readFile(join(unpacked, path), 'utf8'), `module ${basename(path, '.ko')}`, 'stored unpacked');
+  }
+  assert.ok(first.missing.includes('e1000e') && !first.missing.includes('af_packet'));
 });
 
 test('keys that signify would not read, missing modules and a dynamic busybox are refused', options, async () => {
