@@ -1,0 +1,171 @@
+import { canonicalize } from '@tufjs/canonical-json';
+import { Metadata, MetadataKind, type Timestamp } from '@tufjs/models';
+import type { Log } from '../observe/log.ts';
+import { CandidateRefused, fetchCandidate } from './candidate.ts';
+import { sha256 } from './chain.ts';
+import { DOCUMENT_BYTES, type Documents, type ReadDocument, TIMESTAMP } from './document.ts';
+import type { Disk } from './durable-file.ts';
+import { MetadataStore } from './metadata-store.ts';
+import { Unauthentic } from './trust-root.ts';
+import { advance, releaseOf, type TrustedState, type VerifiedRelease } from './trusted-state.ts';
+
+export interface LedgerDeps {
+  readonly log: Log;
+  /** Milliseconds of the epoch. @default Date.now */
+  readonly clock?: () => number;
+  readonly disk?: Disk;
+}
+
+export interface LedgerOptions {
+  /** Where verified metadata is kept. */
+  readonly directory: string;
+  /** The root.json that the operator gave this node. */
+  readonly trustRoot: Uint8Array;
+  /** Channels that this node follows: a newer state without them is of no use to it. @default [] */
+  readonly follow?: readonly string[];
+}
+
+/** How a timestamp compares with what is believed; `undefined` when it is none. */
+export type Verdict = 'newer' | 'same' | 'older' | 'fork' | undefined;
+
+/** No clock is right that is behind the day on which this was written. */
+const WRITTEN = Date.parse('2026-11-01T00:00:00Z');
+
+/** The newest state that this node verified, kept on disk. It only ever moves forward, whoever brings the next one. */
+export class Ledger {
+  readonly #log: Log;
+  readonly #clock: () => number;
+  readonly #store: MetadataStore;
+  readonly #anchor: Buffer;
+  readonly #follow: readonly string[];
+  #state: TrustedState | undefined;
+  #commits: Promise<unknown> = Promise.resolve();
+  #attempts = 0;
+
+  private constructor({ log, clock = Date.now }: LedgerDeps, options: LedgerOptions, store: MetadataStore) {
+    this.#log = log;
+    this.#clock = clock;
+    this.#store = store;
+    this.#anchor = Buffer.from(options.trustRoot);
+    this.#follow = options.follow ?? [];
+    this.#state = store.state;
+  }
+
+  static async open(deps: LedgerDeps, options: LedgerOptions): Promise<Ledger> {
+    const { log, disk } = deps;
+    const anchor = Buffer.from(options.trustRoot);
+    return new Ledger(
+      deps,
+      options,
+      await MetadataStore.open(options.directory, anchor, disk ? { log, disk } : { log }),
+    );
+  }
+
+  /** Version of the newest timestamp, 0 before there is one. */
+  get version(): number {
+    return this.#state?.chain.timestamp.signed.version ?? 0;
+  }
+
+  /** A verified document, by its TUF name. */
+  document(name: string): Buffer | undefined {
+    return this.#state?.documents.get(name);
+  }
+
+  release(channel: string): VerifiedRelease | undefined {
+    return this.#state && releaseOf(this.#state, channel, this.#now());
+  }
+
+  releases(): VerifiedRelease[] {
+    return [...(this.#state?.installed.keys() ?? [])].flatMap((channel) => this.release(channel) ?? []);
+  }
+
+  /** By version and content alone; only `fork` has had its signature checked (a forged one throws `CandidateRefused`). */
+  compare(timestamp: Buffer): Verdict {
+    const theirs = parseTimestamp(timestamp);
+    const version = theirs?.signed.version ?? 0;
+    if (theirs === undefined || !Number.isSafeInteger(version) || version < 1) return undefined;
+    const ours = this.#state?.chain;
+    if (ours === undefined || version > this.version) return 'newer';
+    if (version < this.version) return 'older';
+    // White space and signatures do not count: two documents say the same when their signed parts do.
+    if (canonicalize(theirs.signed.toJSON()) === canonicalize(ours.timestamp.signed.toJSON())) return 'same';
+    try {
+      ours.root.verifyDelegate('timestamp', theirs);
+      return 'fork';
+    } catch (cause) {
+      throw new CandidateRefused('invalid', TIMESTAMP, (cause as Error).message, { cause });
+    }
+  }
+
+  keepFork(timestamp: Buffer): Promise<void> {
+    return this.#store.keepFork(this.version, timestamp);
+  }
+
+  /**
+   * Moves to the state that `timestamp` promises, if all of it verifies, and resolves to the channels' new releases (none
+   * when the ledger is there already). Rejects with `CandidateRefused`.
+   */
+  async advance(timestamp: Buffer, read: ReadDocument, signal: AbortSignal): Promise<VerifiedRelease[]> {
+    const base = this.#state;
+    const documents = await this.#fetch(base, timestamp, read);
+    signal.throwIfAborted();
+    const commit = this.#commits.then(() => this.#commit(base, timestamp, documents));
+    this.#commits = commit.catch(() => undefined);
+    return commit;
+  }
+
+  /** Resolves when nothing is being written. */
+  async settled(): Promise<void> {
+    await this.#commits;
+  }
+
+  #now(): number {
+    return Math.max(this.#clock(), WRITTEN, this.#state?.timeFloor ?? 0);
+  }
+
+  #fetch(base: TrustedState | undefined, timestamp: Buffer, read: ReadDocument): Promise<Documents> {
+    const required = new Set([...this.#follow, ...(base?.installed.keys() ?? [])]);
+    const scratch = this.#store.scratch(String(this.#attempts++));
+    return fetchCandidate({ base, anchor: this.#anchor, timestamp, read, required, scratch, now: this.#now() });
+  }
+
+  /** The only writer of the state, one call at a time. */
+  async #commit(base: TrustedState | undefined, timestamp: Buffer, fetched: Documents): Promise<VerifiedRelease[]> {
+    if (this.compare(timestamp) !== 'newer') return [];
+    // The state moved on meanwhile: what was fetched is judged again, against what is believed now.
+    const again = base !== this.#state;
+    const documents = again ? await this.#fetch(this.#state, timestamp, async (name) => fetched.get(name)) : fetched;
+    const previous = this.#state;
+    const next = this.#judge(documents);
+    await this.#store.save(next);
+    this.#state = next;
+    this.#log.info('release metadata updated', { version: this.version });
+    return this.releases().filter(({ channel, digest }) => previous?.installed.get(channel)?.digest !== digest);
+  }
+
+  #judge(documents: Documents): TrustedState {
+    try {
+      const now = this.#now();
+      const next = advance(this.#state, documents, this.#anchor, now);
+      if (next.chain.expires > now) return next;
+      throw new CandidateRefused('expired', TIMESTAMP, 'the metadata has expired');
+    } catch (cause) {
+      if (!(cause instanceof Unauthentic)) throw cause;
+      throw new CandidateRefused('invalid', cause.document, cause.message, { cause });
+    }
+  }
+}
+
+/** The digest of what a timestamp says, however it is written. */
+export function timestampDigest(bytes: Buffer): string {
+  return sha256(Buffer.from(canonicalize(parseTimestamp(bytes)?.signed.toJSON() ?? null)));
+}
+
+function parseTimestamp(bytes: Buffer): Metadata<Timestamp> | undefined {
+  if (bytes.length > DOCUMENT_BYTES.timestamp) return undefined;
+  try {
+    return Metadata.fromJSON(MetadataKind.Timestamp, JSON.parse(bytes.toString('utf8')));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,127 @@
+import { type Chain, type ChannelEvidence, readChain, readChannel } from './chain.ts';
+import type { Documents } from './document.ts';
+import { rootName } from './document.ts';
+import type { Release } from './release.ts';
+import { readRoot, Unauthentic } from './trust-root.ts';
+
+/** What a node believes: the newest state that verified, and per channel the release that it may run. */
+export interface TrustedState {
+  readonly chain: Chain;
+  /** Exactly the documents that verify; all that is stored and served. */
+  readonly documents: Documents;
+  readonly installed: ReadonlyMap<string, ChannelEvidence>;
+  /** The newest `issued` ever trusted, milliseconds of the epoch: no clock counts that is behind it. */
+  readonly timeFloor: number;
+}
+
+/** A release that this node may run. */
+export interface VerifiedRelease {
+  readonly channel: string;
+  readonly version: number;
+  /** Hexadecimal sha256 of the signed release document. */
+  readonly digest: string;
+  readonly release: Release;
+  /** When the first of the metadata behind it expires, milliseconds of the epoch. */
+  readonly expires: number;
+  /** Its metadata is out of date: what runs goes on, nothing is newly installed. */
+  readonly stale: boolean;
+}
+
+/**
+ * The state after `documents`, which tuf-js has accepted as newer than `previous`. A channel whose new metadata has
+ * expired keeps the release that it had. Throws `Unauthentic`, also when a channel's version goes back or is used twice.
+ */
+export function advance(
+  previous: TrustedState | undefined,
+  documents: Documents,
+  anchor: Buffer,
+  now: number,
+): TrustedState {
+  const chain = readChain(documents, anchor);
+  const installed = new Map<string, ChannelEvidence>();
+  const kept = [...chain.names];
+  for (const [channel, name] of chain.channels) {
+    const old = carriedOver(chain, documents, channel, previous?.installed.get(channel));
+    const next = name !== undefined && documents.has(name) ? readChannel(chain, documents, channel, name) : undefined;
+    if (next !== undefined) checkOrder(previous?.installed.get(channel), next);
+    kept.push(...(next?.names ?? []));
+    const usable = next !== undefined && (next.expires > now || next.digest === old?.digest) ? next : old;
+    if (usable === undefined) continue;
+    installed.set(channel, usable);
+    kept.push(...usable.names);
+  }
+  return assemble(chain, documents, anchor, installed, kept, previous?.timeFloor ?? 0);
+}
+
+/**
+ * The state that a store remembers: `installed` names per channel the metadata of its release. Expiry does not matter
+ * here, only signatures. Throws `Unauthentic`.
+ */
+export function restore(
+  documents: Documents,
+  installed: ReadonlyMap<string, string>,
+  anchor: Buffer,
+  timeFloor: number,
+): TrustedState {
+  const chain = readChain(documents, anchor);
+  const evidence = new Map<string, ChannelEvidence>();
+  const kept = [...chain.names];
+  for (const [channel, name] of chain.channels) {
+    const own = installed.get(channel);
+    if (own !== undefined) evidence.set(channel, readChannel(chain, documents, channel, own));
+    if (name !== undefined && documents.has(name)) kept.push(...readChannel(chain, documents, channel, name).names);
+    kept.push(...(evidence.get(channel)?.names ?? []));
+  }
+  return assemble(chain, documents, anchor, evidence, kept, timeFloor);
+}
+
+export function releaseOf(state: TrustedState, channel: string, now: number): VerifiedRelease | undefined {
+  const evidence = state.installed.get(channel);
+  if (evidence === undefined) return undefined;
+  const { release, digest } = evidence;
+  const expires = Math.min(evidence.expires, state.chain.expires);
+  const superseded = state.chain.channels.get(channel) !== evidence.names[0];
+  return { channel, version: release.version, digest, release, expires, stale: superseded || expires <= now };
+}
+
+function assemble(
+  chain: Chain,
+  documents: Documents,
+  anchor: Buffer,
+  installed: ReadonlyMap<string, ChannelEvidence>,
+  names: readonly string[],
+  floor: number,
+): TrustedState {
+  const kept = new Map([[rootName(readRoot(anchor).signed.version), anchor]]);
+  for (const name of names) kept.set(name, documents.get(name) as Buffer);
+  const issued = [...installed.values()].map(({ release }) => Date.parse(release.issued));
+  return { chain, documents: kept, installed, timeFloor: Math.max(floor, ...issued) };
+}
+
+/** The release that ran so far, as long as its channel's keys are still those that signed it. */
+function carriedOver(
+  chain: Chain,
+  documents: Documents,
+  channel: string,
+  old: ChannelEvidence | undefined,
+): ChannelEvidence | undefined {
+  if (old === undefined) return undefined;
+  try {
+    return readChannel(chain, documents, channel, old.names[0]);
+  } catch (error) {
+    if (error instanceof Unauthentic) return undefined;
+    throw error;
+  }
+}
+
+function checkOrder(old: ChannelEvidence | undefined, next: ChannelEvidence): void {
+  if (old === undefined) return;
+  const [name] = next.names;
+  const { version } = next.release;
+  if (version < old.release.version) {
+    throw new Unauthentic(name, `goes back from version ${old.release.version} to ${version}`);
+  }
+  if (version === old.release.version && next.digest !== old.digest) {
+    throw new Unauthentic(name, `uses version ${version} for a second release`);
+  }
+}
