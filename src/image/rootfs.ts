@@ -27,7 +27,7 @@ export interface RootfsOptions extends DebianOptions {
   readonly packages: readonly string[];
   /** Laid over the packages, in this order; paths are relative to the root. @default [] */
   readonly files?: readonly RootfsFile[];
-  /** Paths taken out of what the packages brought. @default DOCUMENTATION */
+  /** Paths taken out of what the packages brought. @default documentation and translations under usr/share */
   readonly leaveOut?: readonly string[];
   /**
    * 'none' lets neighbouring versions share most of their chunks; 'zstd' takes less memory in the machine that
@@ -44,9 +44,7 @@ export interface Rootfs {
 }
 
 /** What nobody reads on a machine without a disk. */
-export const DOCUMENTATION: readonly string[] = ['doc', 'info', 'lintian', 'locale', 'man'].map(
-  (name) => `usr/share/${name}`,
-);
+const DOCUMENTATION: readonly string[] = ['doc', 'info', 'lintian', 'locale', 'man'].map((name) => `usr/share/${name}`);
 
 const MERGED_DIRECTORIES = ['bin', 'sbin', 'lib', 'lib32', 'lib64', 'libx32'];
 const EMPTY_DIRECTORIES = ['dev', 'proc', 'sys', 'run', 'tmp', 'root', 'mnt', 'etc', 'var'];

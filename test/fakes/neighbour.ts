@@ -16,6 +16,8 @@ export interface NeighbourPlan {
   readonly flips?: readonly number[];
   /** After so many bytes of the rootfs it sends nothing more, on any connection, without closing one. */
   readonly pauseAfter?: number;
+  /** Answers every request with bytes that never end. */
+  readonly flood?: boolean;
 }
 
 export type NeighbourEvent =
@@ -42,12 +44,15 @@ function serve(plan: NeighbourPlan): void {
     const stop = Math.min(start + PIECE, start + left, end);
     left -= stop - start;
     if (stop === end) return void response.end(rootfs.subarray(start, stop));
-    response.write(rootfs.subarray(start, stop), () => (left > 0 ? send(response, stop, end) : say({ event: 'paused' })));
+    response.write(rootfs.subarray(start, stop), () =>
+      left > 0 ? send(response, stop, end) : say({ event: 'paused' }),
+    );
   };
   const server = createServer((request, response) => {
     const path = request.url ?? '';
     const range = request.headers.range;
     say({ event: 'request', path, ...(range !== undefined && { range }) });
+    if (plan.flood === true) return flood(response.writeHead(200));
     const text = texts.get(path);
     if (text !== undefined) return void response.writeHead(200, { 'content-length': text.length }).end(text);
     const asked = /^bytes=(\d+)-(\d+)$/.exec(range ?? '');
@@ -61,6 +66,14 @@ function serve(plan: NeighbourPlan): void {
     return send(response, start, end);
   });
   server.listen(plan.port, '::', () => say({ event: 'listening' }));
+}
+
+function flood(response: ServerResponse): void {
+  const more = (): void => {
+    while (!response.destroyed && response.write(Buffer.alloc(PIECE, 'x'))) {}
+  };
+  response.on('drain', more);
+  more();
 }
 
 function say(event: NeighbourEvent): void {
