@@ -35,6 +35,8 @@ const configSchema = z.strictObject({
   data: z.string().min(1).default('/var/lib/bootmesh'),
   /** Fleet description (sites, nodes, peer ids, trust root). Without one the node is a fleet of its own. */
   fleet: z.string().min(1).optional(),
+  /** Directory of the fleet's own keys, on nodes that publish. <data>/fleet-keys when absent. */
+  keys: z.string().min(1).optional(),
   /** This node's name in the fleet description; found by peer id when absent. */
   node: name.optional(),
   /** Channels to follow: their newest release is fetched, kept and served. */
@@ -93,6 +95,7 @@ export type ConfigInput = z.input<typeof configSchema>;
 const environment: Record<string, readonly [section: keyof ConfigInput, key?: string | undefined, list?: 'list']> = {
   BOOTMESH_DATA: ['data'],
   BOOTMESH_FLEET: ['fleet'],
+  BOOTMESH_KEYS: ['keys'],
   BOOTMESH_NODE: ['node'],
   BOOTMESH_CHANNELS: ['channels', undefined, 'list'],
   BOOTMESH_SWARM_LISTEN: ['swarm', 'listen', 'list'],
@@ -173,7 +176,7 @@ async function readBounded(file: string): Promise<string> {
 }
 
 function relativeTo(directory: string, value: Record<string, unknown>): Record<string, unknown> {
-  const paths = ['data', 'fleet'].filter((key) => typeof value[key] === 'string');
+  const paths = ['data', 'fleet', 'keys'].filter((key) => typeof value[key] === 'string');
   return { ...value, ...Object.fromEntries(paths.map((key) => [key, resolve(directory, String(value[key]))])) };
 }
 

@@ -15,9 +15,9 @@ export interface Log {
 
 export interface LogOptions {
   /** Lines below this level are dropped. @default 'info' */
-  readonly level?: LogLevel;
+  readonly level?: LogLevel | undefined;
   /** A file to append JSON lines to; standard error when absent. */
-  readonly file?: string;
+  readonly file?: string | undefined;
 }
 
 /** One JSON object per line: `{"level":"info","time":"…","room":"swarm","msg":"peer banned", …}`. */

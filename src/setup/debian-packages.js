@@ -5,6 +5,7 @@ import { existsSync } from 'node:fs';
 /** Debian package → a file that only it (or an equal of it) brings, and what bootmesh needs it for. */
 export const debianPackages = {
   iproute2: { file: '/sbin/ip', why: 'network namespaces and traffic shaping of the lab' },
+  procps: { file: '/sbin/sysctl', why: 'network settings of the lab' },
   'util-linux': { file: '/usr/bin/setpriv', why: 'processes of the lab die with it' },
   'qemu-system-x86': { file: '/usr/bin/qemu-system-x86_64', why: 'virtual machines of the lab' },
   'ipxe-qemu': { file: '/usr/lib/ipxe/qemu/pxe-virtio.rom', why: 'the network boot ROM of those machines' },

@@ -1,0 +1,144 @@
+import type { CID } from 'multiformats/cid';
+import { cached } from '../content/cached.ts';
+import type { ChunkSource } from '../content/chunk-source.ts';
+import { coalesced } from '../content/coalesced.ts';
+import { firstOf } from '../content/first-of.ts';
+import { httpOrigin } from '../content/http-origin.ts';
+import { type Manifest, readManifest } from '../content/manifest.ts';
+import type { PackStore } from '../content/pack-store.ts';
+import { readArtifact } from '../content/read-artifact.ts';
+import { verified } from '../content/verified.ts';
+import type { Log } from '../observe/log.ts';
+import type { Swarm } from '../swarm/swarm.ts';
+
+/** Manifests kept in memory; a fleet's channels name far fewer artifacts. */
+const MANIFESTS = 256;
+
+interface FetchOptions {
+  readonly signal: AbortSignal;
+  /** foreground: somebody waits for it. @default 'background' */
+  readonly priority?: 'foreground' | 'background';
+  /** An `http(s)://` URL of the same file, asked for what the swarm does not have. */
+  readonly origin?: string | undefined;
+  readonly onProgress?: (progress: { readonly bytes: number; readonly total: number }) => void;
+}
+
+/** A file that can be read while it is still arriving. */
+export interface OpenArtifact {
+  readonly size: number;
+  read(range: { start?: number; end?: number; signal: AbortSignal }): AsyncIterable<Uint8Array>;
+}
+
+/** Artifacts by CID, whoever has their chunks: this store first, then the swarm, then an HTTP origin. */
+export class Artifacts {
+  readonly #store: PackStore;
+  readonly #swarm: Swarm;
+  readonly #log: Log;
+  readonly #manifests = new Map<string, Manifest>();
+  readonly #sources = new Map<string, ChunkSource>();
+  readonly #complete = new Set<string>();
+  readonly #nodes: ChunkSource;
+
+  constructor(deps: { store: PackStore; swarm: Swarm; log: Log }) {
+    this.#store = deps.store;
+    this.#swarm = deps.swarm;
+    this.#log = deps.log.with({ room: 'agent' });
+    this.#nodes = cached(deps.store, coalesced(verified(deps.swarm.blocks, 'swarm')));
+  }
+
+  /** The manifest `cid` names. Rejects as `readManifest` does. */
+  async manifest(cid: CID, { signal }: { signal: AbortSignal }): Promise<Manifest> {
+    const key = cid.toString();
+    const known = this.#manifests.get(key);
+    if (known !== undefined) return known;
+    const manifest = await readManifest(cid, this.#nodes, { signal });
+    this.#remember(manifest);
+    return manifest;
+  }
+
+  /** A file just imported: everything of it is here. */
+  async imported(manifest: Manifest): Promise<void> {
+    this.#remember(manifest);
+    this.#complete.add(manifest.cid.toString());
+    await this.#swarm.share(manifest.set);
+  }
+
+  /** True when every chunk of the artifact was here the last time anybody looked. */
+  isComplete(cid: string): boolean {
+    return this.#complete.has(cid);
+  }
+
+  /** Brings the whole artifact into the store, serving what has arrived on the way. */
+  async fetch(cid: CID, options: FetchOptions): Promise<Manifest> {
+    const manifest = await this.manifest(cid, options);
+    await this.#swarm.share(manifest.set);
+    const { signal, priority = 'background', origin, onProgress } = options;
+    const total = manifest.set.bytes;
+    const progress = onProgress && ((done: { bytes: number }) => onProgress({ bytes: done.bytes, total }));
+    if (origin === undefined) {
+      await this.#swarm.download(manifest.set, { priority, signal, ...(progress && { onProgress: progress }) });
+    } else {
+      await this.#readThrough(manifest, origin, options);
+    }
+    await this.#store.flush();
+    this.#complete.add(cid.toString());
+    return manifest;
+  }
+
+  /** Opens an artifact for reading; whether it may be served is the caller's question. */
+  async open(cid: CID, { signal }: { signal: AbortSignal }): Promise<OpenArtifact> {
+    const manifest = await this.manifest(cid, { signal });
+    await this.#swarm.share(manifest.set);
+    const source = this.#source(manifest);
+    return { size: manifest.size, read: (range) => readArtifact(manifest, source, range) };
+  }
+
+  /** A chunk was lost on disk: what contains it is complete no more. Returns the artifacts that have to be fetched. */
+  lost(chunk: CID): CID[] {
+    const hit = [...this.#manifests.values()].filter((manifest) => manifest.set.indexOf(chunk) !== undefined);
+    return hit.filter((manifest) => this.#complete.delete(manifest.cid.toString())).map((manifest) => manifest.cid);
+  }
+
+  /** No pin or release names it any more. */
+  async forget(cid: CID): Promise<void> {
+    const key = cid.toString();
+    this.#manifests.delete(key);
+    this.#sources.delete(key);
+    this.#complete.delete(key);
+    await this.#swarm.unshare(cid);
+  }
+
+  async #readThrough(manifest: Manifest, origin: string, { signal, onProgress }: FetchOptions): Promise<void> {
+    const source = this.#ladder(manifest, origin);
+    let bytes = 0;
+    for await (const piece of readArtifact(manifest, source, { signal })) {
+      bytes += piece.length;
+      onProgress?.({ bytes, total: manifest.size });
+    }
+  }
+
+  #source(manifest: Manifest): ChunkSource {
+    const key = manifest.cid.toString();
+    const known = this.#sources.get(key);
+    if (known !== undefined) return known;
+    const source = this.#ladder(manifest);
+    this.#sources.set(key, source);
+    return source;
+  }
+
+  #ladder(manifest: Manifest, origin?: string): ChunkSource {
+    const swarm = verified(this.#swarm.source(manifest.set, { priority: 'foreground' }), 'swarm');
+    const sources = origin === undefined ? [swarm] : [verified(httpOrigin(origin, manifest), origin), swarm];
+    return cached(this.#store, coalesced(firstOf(sources)));
+  }
+
+  #remember(manifest: Manifest): void {
+    for (const oldest of this.#manifests.keys()) {
+      if (this.#manifests.size < MANIFESTS) break;
+      this.#manifests.delete(oldest);
+      this.#sources.delete(oldest);
+      this.#log.debug('manifest dropped from memory', { cid: oldest });
+    }
+    this.#manifests.set(manifest.cid.toString(), manifest);
+  }
+}

@@ -1,0 +1,236 @@
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { CID } from 'multiformats/cid';
+import { publish } from '../release/publisher.ts';
+import { artifactsOf } from '../release/release.ts';
+import type { VerifiedRelease } from '../release/trusted-state.ts';
+import { importArtifact } from './import-artifact.ts';
+import type { MeshNode } from './node.ts';
+import {
+  type ArtifactLine,
+  type ChannelLine,
+  type GcResult,
+  type GetResult,
+  type LsResult,
+  OperationError,
+  type OperationInput,
+  type OperationOptions,
+  type Operations,
+  type PeerLine,
+  type PinLine,
+  type PublishResult,
+  type ReadOptions,
+  type StatusResult,
+  type VerifyResult,
+} from './operations.ts';
+import { releasePin } from './release-pin.ts';
+
+interface Deps {
+  readonly node: MeshNode;
+  /** The data directory. */
+  readonly data: string;
+  /** What only a running agent has to say. */
+  readonly running?: () => Pick<StatusResult, 'uptimeSeconds' | 'addresses' | 'boot'>;
+  /** Throws when a command line template names what does not exist. */
+  readonly checkCommandLine: (template: string, artifacts: readonly string[]) => void;
+}
+
+/** The operations on an opened data directory: by the agent for its clients, or by a command when no agent runs. */
+export class LocalOperations implements Operations {
+  readonly #deps: Deps;
+  readonly #node: MeshNode;
+
+  constructor(deps: Deps) {
+    this.#deps = deps;
+    this.#node = deps.node;
+  }
+
+  async publish(input: OperationInput<'publish'>, options: OperationOptions): Promise<PublishResult> {
+    const { keys, store, artifacts, releases } = this.#node;
+    if (keys === undefined || releases === undefined) {
+      const message = `this node has no fleet keys in ${join(this.#deps.data, 'fleet-keys')}: publish where they are, or set \`keys\``;
+      throw new OperationError('REFUSED', message);
+    }
+    const files = (['kernel', 'initramfs', 'rootfs'] as const).flatMap((role) => {
+      const path = input[role];
+      return path === undefined ? [] : [{ role, path }];
+    });
+    this.#deps.checkCommandLine(
+      input.cmdline,
+      files.map(({ role }) => role),
+    );
+    const imported = new Map<string, Awaited<ReturnType<typeof importArtifact>>>();
+    for (const { role, path } of files) {
+      const onProgress = (done: { bytes: number; total: number }) =>
+        options.onProgress?.({ phase: `import ${role}`, ...done });
+      const artifact = await importArtifact(path, store, { signal: options.signal, onProgress });
+      // Under a name of its own until the release has one for it, so that no GC comes between.
+      await store.pins.pin(`publish/${input.channel}/${role}`, artifact.manifest.cid);
+      imported.set(role, artifact);
+    }
+    const refs = Object.fromEntries([...imported].map(([role, { ref }]) => [role, ref]));
+    const directory = join(this.#deps.data, 'repository');
+    const release = await publish({ keys, directory, channel: input.channel, cmdline: input.cmdline, ...refs });
+    for (const [role, { manifest }] of imported) {
+      await store.pins.pin(releasePin({ ...release, role }), manifest.cid);
+      await artifacts.imported(manifest);
+    }
+    await releases.channels.adopt(directory, { signal: options.signal });
+    for (const { role } of files) await store.pins.unpin(`publish/${input.channel}/${role}`);
+    return { channel: release.channel, version: release.version, artifacts: artifactLines(release) };
+  }
+
+  async get(input: OperationInput<'get'>, { signal, onProgress, write }: ReadOptions): Promise<GetResult> {
+    const cid = this.#resolve(input.name);
+    const before = this.#bytesIn();
+    const artifact = await this.#node.artifacts.open(cid, { signal });
+    const hash = createHash('sha256');
+    let bytes = 0;
+    for await (const piece of artifact.read({ signal })) {
+      hash.update(piece);
+      await write(piece);
+      bytes += piece.length;
+      onProgress?.({ phase: 'fetch', bytes, total: artifact.size });
+    }
+    const from = Object.fromEntries(
+      [...this.#bytesIn()].flatMap(([peer, now]) => {
+        const got = now - (before.get(peer) ?? 0);
+        return got > 0 ? [[peer, got]] : [];
+      }),
+    );
+    return { cid: cid.toString(), size: bytes, sha256: hash.digest('hex'), from };
+  }
+
+  async status(): Promise<StatusResult> {
+    return this.snapshot();
+  }
+
+  /** `status`, at once. */
+  snapshot(): StatusResult {
+    const { identity, member, site, swarm, store } = this.#node;
+    const running = this.#deps.running?.();
+    return {
+      peerId: identity.peerId,
+      ...(member && { node: member.name }),
+      site,
+      data: this.#deps.data,
+      agent: running !== undefined,
+      peersConnected: swarm.peers().filter((peer) => peer.connected).length,
+      channels: this.#channels(),
+      store: store.stats(),
+      addresses: swarm.addresses(),
+      ...running,
+    };
+  }
+
+  async peers(): Promise<{ readonly peers: readonly PeerLine[] }> {
+    const peers = this.#node.swarm.peers().map(({ bannedUntil, ...peer }) => ({
+      ...peer,
+      ...(bannedUntil !== undefined && { bannedUntil: new Date(bannedUntil).toISOString() }),
+    }));
+    return { peers };
+  }
+
+  async ls(): Promise<LsResult> {
+    const releases = new Map(this.#node.releases?.channels.list().map((release) => [release.channel, release]));
+    const channels = this.#channels().map((line) => {
+      const release = releases.get(line.channel);
+      return { ...line, artifacts: release === undefined ? [] : artifactLines(release.release) };
+    });
+    return { channels, pins: this.#node.store.pins.list().map(({ name, cid }) => this.#pinLine(name, cid)) };
+  }
+
+  async pin(input: OperationInput<'pin'>, { signal, onProgress }: OperationOptions): Promise<PinLine> {
+    const cid = parseCid(input.cid);
+    const name = input.name ?? input.cid;
+    await this.#node.store.pins.pin(name, cid);
+    await this.#node.artifacts.fetch(cid, {
+      signal,
+      priority: 'foreground',
+      onProgress: (done) => onProgress?.({ phase: 'fetch', ...done }),
+    });
+    return this.#pinLine(name, cid);
+  }
+
+  async unpin(input: OperationInput<'unpin'>): Promise<PinLine> {
+    const { pins } = this.#node.store;
+    const pin = pins.list().find(({ name }) => name === input.name);
+    if (pin === undefined) {
+      throw new OperationError('NOT_FOUND', `no pin is named ${input.name}; \`bootmesh ls\` lists them`);
+    }
+    const line = this.#pinLine(pin.name, pin.cid);
+    await pins.unpin(pin.name);
+    if (!pins.list().some((other) => other.cid.equals(pin.cid))) await this.#node.artifacts.forget(pin.cid);
+    return line;
+  }
+
+  async gc(_input: OperationInput<'gc'>, { signal }: OperationOptions): Promise<GcResult> {
+    // An operator who asks for it wants all that nothing pins to go.
+    return await this.#node.store.gc({ signal, lowBytes: 0 });
+  }
+
+  async verify(_input: OperationInput<'verify'>, { signal, onProgress }: OperationOptions): Promise<VerifyResult> {
+    const report = await this.#node.store.verify({
+      signal,
+      onProgress: (done) => onProgress?.({ phase: 'verify', ...done }),
+    });
+    return { ...report, damaged: report.damaged.map((each) => ({ ...each, cid: each.cid.toString() })) };
+  }
+
+  /** A CID, a channel (its rootfs), or `channel:artifact`. */
+  #resolve(name: string): CID {
+    if (/^b[a-z2-7]{20,120}$/.test(name)) return parseCid(name);
+    const [channel = '', role = 'rootfs'] = name.split(':');
+    const release = this.#node.releases?.channels.current(channel);
+    if (release === undefined) {
+      const known = this.#node.releases?.channels.list().map((each) => each.channel) ?? [];
+      const message = `no release of channel ${channel} is known here; known are: ${known.join(', ') || 'none'}`;
+      throw new OperationError('NOT_FOUND', message);
+    }
+    const artifact = artifactsOf(release.release).find(([each]) => each === role)?.[1];
+    if (artifact === undefined) {
+      const roles = artifactsOf(release.release).map(([each]) => each);
+      throw new OperationError('NOT_FOUND', `${channel} ${release.version} has no ${role}; it has ${roles.join(', ')}`);
+    }
+    return CID.parse(artifact.cid);
+  }
+
+  #channels(): ChannelLine[] {
+    const following = this.#node.releases?.follower.list() ?? [];
+    return following.map(({ channel, newest, progress, held }) => ({
+      channel,
+      ...(newest && { version: newest.version, held: heldShare(newest, held, progress) }),
+    }));
+  }
+
+  #pinLine(name: string, cid: CID): PinLine {
+    const held = this.#node.artifacts.isComplete(cid.toString());
+    return { name, cid: cid.toString(), ...(held && { held: 1 }) };
+  }
+
+  #bytesIn(): Map<string, number> {
+    return new Map(this.#node.swarm.peers().map(({ peerId, name, bytesIn }) => [name ?? peerId, bytesIn]));
+  }
+}
+
+function heldShare(
+  newest: VerifiedRelease,
+  held: VerifiedRelease | undefined,
+  progress: { readonly bytes: number; readonly total: number } | undefined,
+): number {
+  if (held?.digest === newest.digest) return 1;
+  // Not 1 before the store has synced the last chunk and the release counts as held.
+  return progress === undefined ? 0 : Math.min(0.999, progress.bytes / Math.max(1, progress.total));
+}
+
+function artifactLines(release: VerifiedRelease['release']): ArtifactLine[] {
+  return artifactsOf(release).map(([role, { cid, size, sha256 }]) => ({ name: role, cid, size, sha256 }));
+}
+
+function parseCid(text: string): CID {
+  try {
+    return CID.parse(text);
+  } catch (cause) {
+    throw new OperationError('USAGE', `${text} is no CID: copy it from \`bootmesh ls\``, { cause });
+  }
+}

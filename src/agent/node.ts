@@ -1,0 +1,161 @@
+import { mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { PackStore } from '../content/pack-store.ts';
+import { type FleetDescription, readDescription } from '../fleet/description.ts';
+import { type Identity, loadIdentity } from '../fleet/identity.ts';
+import { type Member, Roster } from '../fleet/roster.ts';
+import type { Log } from '../observe/log.ts';
+import type { Metrics } from '../observe/metrics.ts';
+import { Channels } from '../release/channels.ts';
+import { createFleetKeys, type FleetKeys, FleetKeysUnusable, openFleetKeys } from '../release/fleet-keys.ts';
+import { createSwarm, type Swarm } from '../swarm/swarm.ts';
+import { Artifacts } from './artifacts.ts';
+import { type Config, ConfigError } from './config.ts';
+import { Follower } from './follower.ts';
+
+/** Fleet name and site of a node that has no fleet description. */
+const ALONE = { fleet: 'alone', site: 'default' } as const;
+
+interface Deps {
+  readonly config: Config;
+  readonly log: Log;
+  readonly metrics: Metrics;
+}
+
+/** Everything of a node but its faces: identity, store, swarm, releases, and what follows them. */
+export class MeshNode implements AsyncDisposable {
+  readonly identity: Identity;
+  /** This node in the fleet description; undefined for a fleet of its own. */
+  readonly member: Member | undefined;
+  readonly roster: Roster;
+  readonly store: PackStore;
+  readonly swarm: Swarm;
+  readonly artifacts: Artifacts;
+  /** Undefined where the fleet description names no trust root: such a node only carries content. */
+  readonly releases: { readonly channels: Channels; readonly follower: Follower } | undefined;
+  readonly keys: FleetKeys | undefined;
+  readonly #stack: AsyncDisposableStack;
+
+  private constructor(parts: Omit<MeshNode, 'site' | typeof Symbol.asyncDispose>, stack: AsyncDisposableStack) {
+    this.identity = parts.identity;
+    this.member = parts.member;
+    this.roster = parts.roster;
+    this.store = parts.store;
+    this.swarm = parts.swarm;
+    this.artifacts = parts.artifacts;
+    this.releases = parts.releases;
+    this.keys = parts.keys;
+    this.#stack = stack;
+  }
+
+  /** Rejects with `ConfigError`, and with the errors of identity, description, store, keys and swarm. */
+  static async open({ config, log, metrics }: Deps): Promise<MeshNode> {
+    await mkdir(config.data, { recursive: true, mode: 0o700 });
+    const identity = await loadIdentity(config.data);
+    const description = config.fleet === undefined ? undefined : await readDescription(config.fleet);
+    const roster = new Roster(description ?? { nodes: {} });
+    const member = ownMember(config, roster, identity);
+    const keys = await openKeys(config, description);
+    const trustRoot = await readTrustRoot(description, keys);
+
+    await using stack = new AsyncDisposableStack();
+    const store = stack.use(
+      await PackStore.open(
+        join(config.data, 'store'),
+        { log },
+        {
+          watermarks: { highBytes: config.store.high, lowBytes: config.store.low },
+          onDamage: ({ cid }) => {
+            for (const artifact of artifacts.lost(cid)) follower?.refetch(artifact);
+          },
+        },
+      ),
+    );
+    const swarm = stack.use(await openSwarm({ config, log, metrics, store, roster, identity }));
+    const artifacts = new Artifacts({ store, swarm, log });
+    let follower: Follower | undefined;
+    const parts = { identity, member, roster, store, swarm, artifacts, keys };
+    if (trustRoot === undefined) {
+      log.warn('fleet description names no trust root: releases are neither followed nor booted', {
+        fleet: config.fleet,
+      });
+      return new MeshNode({ ...parts, releases: undefined }, stack.move());
+    }
+    const channels = stack.use(
+      await Channels.open(
+        { network: swarm.documents, log: log.with({ room: 'release' }) },
+        { directory: join(config.data, 'release'), trustRoot, follow: config.channels },
+      ),
+    );
+    follower = stack.use(new Follower({ channels, artifacts, pins: store.pins, log }, config.channels));
+    return new MeshNode({ ...parts, releases: { channels, follower } }, stack.move());
+  }
+
+  get site(): string {
+    return this.member?.site ?? ALONE.site;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+}
+
+function ownMember(config: Config, roster: Roster, { peerId }: Identity): Member | undefined {
+  if (config.fleet === undefined) return undefined;
+  const member = roster.member(peerId);
+  if (member === undefined) {
+    const advice = `add it there as \`peerId: ${peerId}\` under this node's name, on every node`;
+    throw new ConfigError(`this node's peer id is not in ${config.fleet}: ${advice}`);
+  }
+  if (config.node !== undefined && config.node !== member.name) {
+    const advice = `its key in ${config.data} belongs to ${member.name}`;
+    throw new ConfigError(`node: this is not ${config.node}; ${advice}`);
+  }
+  return member;
+}
+
+/** The fleet's own keys where there are any. A node without a fleet description is a fleet of its own, and makes them. */
+async function openKeys(config: Config, description: FleetDescription | undefined): Promise<FleetKeys | undefined> {
+  const directory = config.keys ?? join(config.data, 'fleet-keys');
+  try {
+    return await openFleetKeys(directory);
+  } catch (error) {
+    const absent = error instanceof FleetKeysUnusable && error.reason === 'missing';
+    if (!absent || config.keys !== undefined) throw error;
+    if (description !== undefined) return undefined;
+    return await createFleetKeys(directory, { fleet: ALONE.fleet, channels: channelsOf(config) });
+  }
+}
+
+function channelsOf({ channels }: Config): string[] {
+  return [...new Set([...channels, 'production', 'testing', 'development'])];
+}
+
+async function readTrustRoot(description: FleetDescription | undefined, keys: FleetKeys | undefined) {
+  const root = description?.trust?.root;
+  if (root === undefined) return keys?.root;
+  try {
+    return await readFile(root);
+  } catch (cause) {
+    const message = `trust.root: ${root} cannot be read (${(cause as Error).message}); copy root.json from the fleet's keys`;
+    throw new ConfigError(message, { cause });
+  }
+}
+
+interface SwarmParts extends Deps {
+  readonly store: PackStore;
+  readonly roster: Roster;
+  readonly identity: Identity;
+}
+
+async function openSwarm({ config, log, metrics, store, roster, identity }: SwarmParts): Promise<Swarm> {
+  return await createSwarm(
+    { store, membership: roster, privateKey: identity.privateKey, log, metrics },
+    {
+      listen: config.swarm.listen,
+      mdns: config.swarm.mdns,
+      site: ALONE.site,
+      bootstrap: roster.bootstrap(identity.peerId),
+    },
+  );
+}
