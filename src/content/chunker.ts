@@ -8,6 +8,13 @@ export interface ChunkSizes {
   readonly max: number;
 }
 
+/**
+ * Measured on two versions of 19 Debian packages as an uncompressed squashfs of 205 MB (bench/results/chunk-size.json):
+ * the next version moves 0.44 / 0.48 / 0.52 / 0.58 / 0.65 of its bytes in 10133 / 5028 / 2525 / 1245 / 625 chunks at
+ * 16 / 32 / 64 / 128 / 256 KiB. Below 64 KiB twice the chunks (requests, have-map bits, index entries) save 8 % of the
+ * bytes, above it half the chunks cost 12 %. A minimum of half the average moves as much as one of a quarter and
+ * cuts 1.4 × as fast. As a zstd or xz squashfs 0.69 moves, of a third of the bytes.
+ */
 export const DEFAULT_CHUNK_SIZES: ChunkSizes = { min: 32 * 1024, average: 64 * 1024, max: 256 * 1024 };
 
 /** How many bits the mask is stricter before the average and laxer after it (FastCDC's normalisation level). */

@@ -19,7 +19,7 @@ describe('a pack record header', () => {
         const header = encodeHeader(cid, size);
         const read = decodeHeader(Buffer.concat([Buffer.alloc(offset), header, Buffer.alloc(7)]), offset);
         assert.ok(read?.cid.equals(cid));
-        assert.deepEqual([read.storedBytes, read.headerBytes], [size, header.length]);
+        assert.deepEqual([read?.storedBytes, read?.headerBytes], [size, header.length]);
       }),
     );
   });
