@@ -14,7 +14,14 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
   schedule: { may: [], why: 'pure decisions: the simulator runs the same code as the agent' },
   swarm: { may: ['content', 'schedule', 'observe'], why: 'moves chunks, never learns what a kernel is' },
   fleet: { may: ['observe'], why: 'who belongs does not depend on what is carried' },
-  boot: { may: ['content', 'schedule', 'observe'], why: 'serves what is held here, never learns that peers exist' },
+  dhcp: {
+    may: ['schedule', 'observe'],
+    why: 'addresses and file names for clients; what a file holds is boot’s business',
+  },
+  boot: {
+    may: ['dhcp', 'content', 'schedule', 'observe'],
+    why: 'serves what is held here, never learns that peers exist',
+  },
   image: { may: ['content', 'observe'], why: 'builds files from files' },
   release: { may: ['content', 'schedule', 'observe'], why: 'decides by signatures, not by who brought them' },
   gateway: { may: ['content', 'observe'], why: 'serves names it is handed; routes come from the rooms they are about' },
