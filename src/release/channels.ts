@@ -68,13 +68,13 @@ const MAX_KNOWN_FORKS = 64;
  */
 export class Channels implements AsyncDisposable {
   readonly facts: FleetFacts;
+  readonly #events: EventEmitter = new EventEmitter();
   readonly #network: MetadataNetwork;
   readonly #log: Log;
   readonly #ledger: Ledger;
   readonly #questions: PeerQuestions;
   readonly #options: Required<Pick<ChannelsOptions, 'refreshMs' | 'attemptMs' | 'staggerMs'>>;
   readonly #topic: string;
-  readonly #events = new EventEmitter<ReleaseEvents>();
   readonly #closed = new AbortController();
   /** One slot per peer: what it announced last, or undefined to ask it. */
   readonly #inbox = new Map<string, Buffer | undefined>();
@@ -119,16 +119,8 @@ export class Channels implements AsyncDisposable {
 
   /** Returns what ends the subscription. */
   on<E extends keyof ReleaseEvents>(event: E, listener: (...facts: ReleaseEvents[E]) => void): () => void {
-    const safe = (...facts: unknown[]) => {
-      try {
-        listener(...(facts as ReleaseEvents[E]));
-      } catch (error) {
-        this.#log.error('a listener of a release event failed', { event, error });
-      }
-    };
-    const emitter: EventEmitter = this.#events;
-    emitter.on(event, safe);
-    return () => void emitter.off(event, safe);
+    this.#events.on(event, listener);
+    return () => void this.#events.off(event, listener);
   }
 
   /** Asks several peers and takes the highest version that verifies. Peers that fail or lie are passed over. */
@@ -268,7 +260,7 @@ export class Channels implements AsyncDisposable {
     for (const release of await this.#ledger.advance(timestamp, read, signal)) {
       const { channel, version, digest } = release;
       this.#log.info('new release', { channel, version, digest });
-      this.#events.emit('release:new', release);
+      this.#emit('release:new', release);
     }
     this.#sayStale();
   }
@@ -295,7 +287,7 @@ export class Channels implements AsyncDisposable {
     const { version } = this.#ledger;
     await this.#ledger.keepFork(theirs);
     this.#log.error('two signed timestamps of one version: the online key is misused', { version, from, digest });
-    this.#events.emit('release:fork', { version, ours, theirs, from });
+    this.#emit('release:fork', { version, ours, theirs, from });
     this.#announce(ours);
     this.#announce(theirs);
   }
@@ -308,7 +300,16 @@ export class Channels implements AsyncDisposable {
     // A timestamp is only its sender's fault, and only when the sender's own roots do not explain it.
     if (document === TIMESTAMP && peer !== origin) return;
     this.#log.warn('release metadata refused', { peer, document, reason, message });
-    this.#events.emit('release:refuse', { peer, document, reason, error });
+    this.#emit('release:refuse', { peer, document, reason, error });
+  }
+
+  /** A listener's fault is its own: it must not look like a release that was not taken. */
+  #emit<E extends keyof ReleaseEvents>(event: E, ...facts: ReleaseEvents[E]): void {
+    try {
+      this.#events.emit(event, ...facts);
+    } catch (error) {
+      this.#log.error('a listener of a release event failed', { event, error });
+    }
   }
 
   #announce(bytes = this.#ledger.document(TIMESTAMP)): void {
@@ -325,7 +326,7 @@ export class Channels implements AsyncDisposable {
       } else if (!this.#saidStale.has(channel)) {
         this.#saidStale.add(channel);
         this.#log.warn('STALE: the release metadata is out of date', { channel, version, expires, digest });
-        this.#events.emit('release:stale', release);
+        this.#emit('release:stale', release);
       }
     }
   }
