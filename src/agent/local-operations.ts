@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { CID } from 'multiformats/cid';
+import { chunkKey } from '../content/chunk.ts';
+import type { Manifest } from '../content/manifest.ts';
 import { publish } from '../release/publisher.ts';
 import { artifactsOf } from '../release/release.ts';
 import type { VerifiedRelease } from '../release/trusted-state.ts';
@@ -77,7 +79,8 @@ export class LocalOperations implements Operations {
     }
     await releases.channels.adopt(directory, { signal: options.signal });
     for (const { role } of files) await store.pins.unpin(`publish/${input.channel}/${role}`);
-    return { channel: release.channel, version: release.version, artifacts: artifactLines(release) };
+    const payloadBytes = distinctBytes([...imported.values()].map(({ manifest }) => manifest));
+    return { channel: release.channel, version: release.version, payloadBytes, artifacts: artifactLines(release) };
   }
 
   async get(input: OperationInput<'get'>, { signal, onProgress, write }: ReadOptions): Promise<GetResult> {
@@ -221,6 +224,12 @@ function heldShare(
   if (held?.digest === newest.digest) return 1;
   // Not 1 before the store has synced the last chunk and the release counts as held.
   return progress === undefined ? 0 : Math.min(0.999, progress.bytes / Math.max(1, progress.total));
+}
+
+/** Bytes of the chunks of all of them, each counted once. */
+function distinctBytes(manifests: readonly Manifest[]): number {
+  const sizes = new Map(manifests.flatMap(({ set }) => set.chunks.map(({ cid, size }) => [chunkKey(cid), size])));
+  return [...sizes.values()].reduce((sum, size) => sum + size, 0);
 }
 
 function artifactLines(release: VerifiedRelease['release']): ArtifactLine[] {

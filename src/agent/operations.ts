@@ -62,6 +62,8 @@ export interface ArtifactLine {
 export interface PublishResult {
   readonly channel: string;
   readonly version: number;
+  /** Bytes of its distinct chunks: what has to travel once. */
+  readonly payloadBytes: number;
   readonly artifacts: readonly ArtifactLine[];
 }
 
@@ -160,7 +162,8 @@ export interface LsResult {
 export type OperationResult<N extends OperationName> = Awaited<ReturnType<Operations[N]>>;
 
 /** Decides the exit code: see `bootmesh --help`. */
-export type OperationCode = 'USAGE' | 'NOT_FOUND' | 'REFUSED' | 'UNREACHABLE' | 'BUSY' | 'ABORTED' | 'FAILED';
+export const operationCodes = ['USAGE', 'NOT_FOUND', 'REFUSED', 'UNREACHABLE', 'BUSY', 'ABORTED', 'FAILED'] as const;
+export type OperationCode = (typeof operationCodes)[number];
 
 /** An operation that did not succeed. The message is one sentence: what, where, and what to do. */
 export class OperationError extends Error {
@@ -171,4 +174,24 @@ export class OperationError extends Error {
     this.name = 'OperationError';
     this.code = code;
   }
+}
+
+/** What the errors of the rooms mean to an operator; the rest are FAILED. */
+const meanings = new Map<unknown, OperationCode>(
+  Object.entries({
+    USAGE: 'CONFIG DESCRIPTION_INVALID TOPOLOGY BOOT_OPTIONS COMMAND_LINE BAD_KEY NOT_STATIC',
+    NOT_FOUND: 'ENOENT MISSING_FILE MODULE_MISSING NO_KERNEL LAB_NOT_FOUND',
+    REFUSED: 'CORRUPT_CHUNK INVALID_MANIFEST RELEASE_INVALID TICKET_INVALID PUBLISH_REFUSED UNAUTHENTIC EACCES EPERM',
+    UNREACHABLE: 'MISSING_CHUNK SOURCES_FAILED',
+    BUSY: 'STORE_LOCKED LISTEN LAB_BUSY EADDRINUSE',
+    ABORTED: 'ABORT_ERR',
+  }).flatMap(([meaning, codes]) => codes.split(' ').map((code) => [code, meaning as OperationCode] as const)),
+);
+
+/** Any error as one that decides an exit code; the message stays. */
+export function operationErrorOf(error: unknown): OperationError {
+  if (error instanceof OperationError) return error;
+  if (!(error instanceof Error)) return new OperationError('FAILED', String(error));
+  const meaning = 'code' in error ? meanings.get(error.code) : undefined;
+  return new OperationError(meaning ?? 'FAILED', error.message, { cause: error });
 }
