@@ -33,7 +33,7 @@ interface Deps {
 export async function serveAdmin({ operations, log, metrics }: Deps, data: string): Promise<Gateway> {
   return await Gateway.open(
     { routes: [adminRoute(operations)], log, metrics },
-    { listen: [{ socket: adminSocket(data) }] },
+    { listen: [{ socket: adminSocket(data) }], closeMs: CLOSE_MS },
   );
 }
 
@@ -41,6 +41,8 @@ const MAX_INPUT_BYTES = 64 * 1024;
 /** Bytes of one frame of an artifact. */
 const FRAME_BYTES = 1024 * 1024;
 const PROGRESS_MS = 100;
+/** The last word of an operation that the closing agent has ended itself. */
+const CLOSE_MS = 500;
 
 /**
  * `POST /operations/<name>` with the input as JSON. The answer is a sequence of lines, each one JSON object:
@@ -96,9 +98,12 @@ function checkedInput(name: OperationName, text: string): unknown {
 async function readBody(request: IncomingMessage): Promise<string> {
   const pieces: Buffer[] = [];
   let bytes = 0;
-  for await (const piece of request as AsyncIterable<Buffer>) {
+  for await (const piece of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     bytes += piece.length;
-    if (bytes > MAX_INPUT_BYTES) throw new Refusal(413, 'too_large', `an input has at most ${MAX_INPUT_BYTES} bytes`);
+    if (bytes > MAX_INPUT_BYTES)
+      throw new Refusal(413, 'too_large', `an input has at most ${MAX_INPUT_BYTES} bytes`, {
+        Connection: 'close',
+      });
     pieces.push(piece);
   }
   return Buffer.concat(pieces).toString('utf8');

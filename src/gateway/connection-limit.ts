@@ -11,31 +11,32 @@ export interface ConnectionLimitOptions {
 export class ConnectionLimit {
   readonly #options: ConnectionLimitOptions;
   readonly #clients = new Map<string, number>();
-  #total = 0;
+  readonly #sockets = new Set<Socket>();
 
   constructor(options: ConnectionLimitOptions) {
     this.#options = options;
   }
 
-  get total(): number {
-    return this.#total;
-  }
-
   /** Counts `socket` until it closes; false, and nothing counted, when that would be one too many. */
   admit(socket: Socket, client: string): boolean {
     const own = this.#clients.get(client) ?? 0;
-    if (own >= this.#options.perClient || this.#total >= this.#options.total) return false;
+    if (own >= this.#options.perClient || this.#sockets.size >= this.#options.total) return false;
     this.#clients.set(client, own + 1);
-    this.#total += 1;
-    socket.once('close', () => this.#release(client));
+    this.#sockets.add(socket);
+    socket.once('close', () => this.#release(socket, client));
     return true;
   }
 
-  #release(client: string): void {
+  /** Cuts every connection that was admitted. */
+  destroyAll(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #release(socket: Socket, client: string): void {
+    this.#sockets.delete(socket);
     const own = (this.#clients.get(client) ?? 1) - 1;
     if (own === 0) this.#clients.delete(client);
     else this.#clients.set(client, own);
-    this.#total -= 1;
   }
 }
 

@@ -5,7 +5,7 @@ import type { Metrics } from '../observe/metrics.ts';
 import { ConnectionLimit, clientOf } from './connection-limit.ts';
 import { type Bound, type ListenAddress, listen } from './listen-address.ts';
 import { RETRY_SECONDS, Refusal, sendRefusal } from './refusal.ts';
-import { type Route, Router } from './router.ts';
+import { type Route, type RouteContext, Router } from './router.ts';
 
 export interface GatewayDeps {
   /** First that fits is taken. */
@@ -113,7 +113,7 @@ export class Gateway implements AsyncDisposable {
     );
     const cut = setTimeout(() => {
       for (const request of this.#active) request.abort(new Error('the gateway closes'));
-      for (const { server } of this.#servers) server.closeAllConnections();
+      this.#limit.destroyAll();
     }, this.#options.closeMs);
     await Promise.all(ended);
     clearTimeout(cut);
@@ -148,8 +148,8 @@ export class Gateway implements AsyncDisposable {
       endRaw(socket, new Refusal(503, 'busy', 'too many connections; close some or try a neighbour', retry));
       return;
     }
-    this.#connections.set(this.#limit.total);
-    socket.once('close', () => this.#connections.set(this.#limit.total));
+    this.#connections.inc();
+    socket.once('close', () => this.#connections.dec());
   }
 
   /** What is no HTTP. In the middle of an answer nothing can be said: it would pass for bytes of the answer. */
@@ -165,26 +165,28 @@ export class Gateway implements AsyncDisposable {
 
   /** One request of a connection at a time: a pipelining client gets no more of our memory than another. */
   #enqueue(request: IncomingMessage, response: ServerResponse): void {
-    const turn = this.#turns.get(request.socket) ?? { last: Promise.resolve(), waiting: 0 };
-    this.#turns.set(request.socket, turn);
+    // Node takes the socket away from a request that was destroyed.
+    const { socket } = request;
+    const turn = this.#turns.get(socket) ?? { last: Promise.resolve(), waiting: 0 };
+    this.#turns.set(socket, turn);
     turn.waiting += 1;
     if (turn.waiting > MAX_PIPELINED) {
-      request.socket.destroy();
+      socket.destroy();
       return;
     }
     turn.last = turn.last
-      .then(() => this.#answer(request, response))
+      .then(() => this.#answer(request, response, socket))
       .catch((error: unknown) => {
         this.#log.error('answer failed', { error });
-        request.socket.destroy();
+        socket.destroy();
       })
       .finally(() => {
         turn.waiting -= 1;
       });
   }
 
-  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    if (request.socket.destroyed) return;
+  async #answer(request: IncomingMessage, response: ServerResponse, socket: Socket): Promise<void> {
+    if (socket.destroyed) return;
     const ended = Promise.withResolvers<void>();
     const gone = new AbortController();
     this.#active.add(gone);
@@ -194,39 +196,41 @@ export class Gateway implements AsyncDisposable {
       if (!response.writableFinished) gone.abort(new Error('the client has gone'));
       ended.resolve();
     });
-    const name = await this.#route(request, response, gone.signal);
+    const name = await this.#route(request, response, { signal: gone.signal, client: clientOf(socket) });
     if (!response.writableEnded) response.destroy();
     await ended.promise;
     this.#requests.inc({ route: name, status: String(response.statusCode) });
   }
 
   /** The route's path, which is what the request is counted under. */
-  async #route(request: IncomingMessage, response: ServerResponse, signal: AbortSignal): Promise<string> {
+  async #route(request: IncomingMessage, response: ServerResponse, who: Client): Promise<string> {
     let name = 'none';
     try {
       const { route, params } = this.#deps.router.match(request.method ?? '', request.url ?? '');
       name = route.path;
       if (route.method !== 'POST') refuseBody(request);
-      await route.handle(request, response, { params, signal, client: clientOf(request.socket) });
+      await route.handle(request, response, { params, ...who });
       if (!response.headersSent) throw new Error(`the route ${name} gave no answer`);
     } catch (error) {
-      this.#fail(request, response, signal, error);
+      this.#fail(request, response, who, error);
     }
     return name;
   }
 
-  #fail(request: IncomingMessage, response: ServerResponse, signal: AbortSignal, error: unknown): void {
-    const where = { method: request.method, target: request.url?.slice(0, 200), client: clientOf(request.socket) };
+  #fail(request: IncomingMessage, response: ServerResponse, { signal, client }: Client, error: unknown): void {
     if (signal.aborted) return;
+    const where = { method: request.method, target: request.url?.slice(0, 200), client };
     if (!(error instanceof Refusal)) this.#log.warn('request failed', { ...where, error });
     // Cutting the connection is the only way to say that what has been sent is not whole.
     if (response.headersSent) return void response.destroy();
-    const refusal =
-      error instanceof Refusal ? error : new Refusal(500, 'failed', 'the node could not do this; see its log');
+    const unknown = new Refusal(500, 'failed', 'the node could not do this; see its log');
+    const refusal = error instanceof Refusal ? error : unknown;
     this.#log.debug('request refused', { ...where, status: refusal.status, error: refusal.code });
     sendRefusal(response, refusal);
   }
 }
+
+type Client = Pick<RouteContext, 'signal' | 'client'>;
 
 function refuseBody(request: IncomingMessage): void {
   const { 'content-length': length = '0', 'transfer-encoding': encoding } = request.headers;

@@ -1,0 +1,45 @@
+import { createHash } from 'node:crypto';
+import type { Operations, ReadOptions } from '../../src/agent/operations.ts';
+
+const peerId = '12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp';
+const cid = 'bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi';
+
+/** Operations that answer at once from nothing, for tests of what carries them. Override what a test is about. */
+export function fakeOperations(overrides: Partial<Operations> = {}): Operations {
+  return {
+    publish: async ({ channel, kernel }) => ({
+      channel,
+      version: 7,
+      payloadBytes: 3,
+      artifacts: [{ name: kernel, cid, size: 3 }],
+    }),
+    get: async (_input, { write }: ReadOptions) => {
+      const bytes = Buffer.from('abc');
+      await write(bytes);
+      return { cid, size: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') };
+    },
+    status: async () => ({
+      peerId,
+      site: 'edge',
+      data: '/data',
+      agent: true,
+      uptimeSeconds: 61,
+      peersConnected: 1,
+      channels: [{ channel: 'production', version: 7, held: 0.5 }],
+      store: { chunks: 2, bytes: 1000, diskBytes: 1200 },
+      addresses: ['http://127.0.0.1:8080'],
+    }),
+    peers: async () => ({
+      peers: [{ peerId, name: 'edge-2', site: 'edge', connected: true, bytesIn: 1, bytesOut: 2 }],
+    }),
+    ls: async () => ({
+      channels: [{ channel: 'production', version: 7, held: 1, artifacts: [{ name: 'kernel', cid, size: 3 }] }],
+      pins: [{ name: 'mine', cid, size: 3, held: 1 }],
+    }),
+    pin: async ({ cid, name = cid }) => ({ name, cid, held: 1 }),
+    unpin: async ({ name }) => ({ name, cid }),
+    gc: async () => ({ evictedChunks: 1, evictedBytes: 2, freedBytes: 3 }),
+    verify: async () => ({ chunks: 2, bytes: 1000, damaged: [] }),
+    ...overrides,
+  };
+}
