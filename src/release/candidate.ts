@@ -1,9 +1,8 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Metadata, MetadataKind } from '@tufjs/models';
 import { type Fetcher, Updater } from 'tuf-js';
 import { DownloadHTTPError, DownloadLengthMismatchError } from 'tuf-js/dist/error.js';
-import { readChain, readChannel } from './chain.ts';
+import { readChain, readChannel, readChannelTarget } from './chain.ts';
 import {
   DOCUMENT_BYTES,
   type Documents,
@@ -147,11 +146,11 @@ class Judgement {
   /** tuf-js gives up on a channel that has expired; others may still want its documents, and what runs its proof. */
   async #expired(channel: string, name: string, cause: unknown): Promise<CandidateRefused | undefined> {
     try {
-      const bytes = this.#documents.get(name) ?? Buffer.from('{}');
-      const { signed } = Metadata.fromJSON(MetadataKind.Targets, JSON.parse(bytes.toString('utf8')));
-      const target = signed.targets[releasePath(channel)];
-      await this.#read(releaseName(channel, target?.hashes['sha256'] ?? ''), MAX_RELEASE_BYTES);
-      const { expires } = readChannel(this.#chain(this.#candidate.anchor), this.#documents, channel, name);
+      const chain = this.#chain(this.#candidate.anchor);
+      const { digest, expires } = readChannelTarget(chain, this.#documents, channel, name);
+      await this.#read(releaseName(channel, digest), MAX_RELEASE_BYTES);
+      if (this.#missing !== undefined) return this.#missing;
+      readChannel(chain, this.#documents, channel, name);
       return expires <= this.#candidate.now ? undefined : invalid(name, (cause as Error).message, cause);
     } catch (error) {
       return this.#missing ?? invalid(name, (error as Error).message, error);

@@ -84,11 +84,17 @@ export function readChain(documents: Documents, anchor: Buffer): Chain {
   };
 }
 
-/**
- * What `channel` ships according to its metadata `name` (the one that the snapshot pins, or an older one that this node
- * verified in its day). Throws `Unauthentic`.
- */
-export function readChannel(chain: Chain, documents: Documents, channel: string, name: string): ChannelEvidence {
+/** What a channel's metadata names, before the release itself is there. */
+interface ChannelTarget {
+  readonly digest: string;
+  /** Bytes. */
+  readonly length: number;
+  /** When the channel's metadata expires, milliseconds of the epoch. */
+  readonly expires: number;
+}
+
+/** Throws `Unauthentic` unless the channel's own keys signed `name`, and the snapshot pins those bytes if it pins them. */
+export function readChannelTarget(chain: Chain, documents: Documents, channel: string, name: string): ChannelTarget {
   const bytes = need(documents, name, DOCUMENT_BYTES.targets);
   const meta = pin(chain.snapshot, channel);
   if (meta !== undefined && name === chain.channels.get(channel)) checkPin(name, bytes, meta);
@@ -96,16 +102,22 @@ export function readChannel(chain: Chain, documents: Documents, channel: string,
   sameVersion(name, metadata.signed.version, Number.parseInt(name, 10));
   verify(chain.targets, channel, metadata, name);
   if (metadata.signed.delegations !== undefined) throw new Unauthentic(name, 'delegates further');
-
   const target = metadata.signed.targets[releasePath(channel)];
   const digest = target?.hashes['sha256'];
   if (target === undefined || digest === undefined) throw new Unauthentic(name, `has no ${releasePath(channel)}`);
-  const document = releaseName(channel, digest);
-  const text = need(documents, document, target.length);
-  if (text.length !== target.length || sha256(text) !== digest) throw new Unauthentic(document, 'has other bytes');
+  return { digest, length: target.length, expires: Date.parse(metadata.signed.expires) };
+}
 
+/**
+ * What `channel` ships according to its metadata `name` (the one that the snapshot pins, or an older one that this node
+ * verified in its day). Throws `Unauthentic`.
+ */
+export function readChannel(chain: Chain, documents: Documents, channel: string, name: string): ChannelEvidence {
+  const { digest, length, expires } = readChannelTarget(chain, documents, channel, name);
+  const document = releaseName(channel, digest);
+  const text = need(documents, document, length);
+  if (text.length !== length || sha256(text) !== digest) throw new Unauthentic(document, 'has other bytes');
   const release = readRelease(document, text, chain.facts);
-  const expires = Date.parse(metadata.signed.expires);
   if (release.channel !== channel) throw new Unauthentic(document, `is of channel ${release.channel}`);
   // The newest `issued` is the node's time floor, so that no release may push it past its own end.
   if (Date.parse(release.issued) >= expires) throw new Unauthentic(document, 'was issued after it expires');

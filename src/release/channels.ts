@@ -19,7 +19,7 @@ export interface ReleaseEvents {
   'release:stale': [VerifiedRelease];
   /** Two valid timestamps of one version: whoever holds the online key said two things. Both are kept and gossiped. */
   'release:fork': [{ readonly version: number; readonly ours: Buffer; readonly theirs: Buffer; readonly from: string }];
-  /** A peer sent something that nobody honest sends. */
+  /** A peer sent what does not verify. Reason `rollback` accuses the online key, not the peer. */
   'release:refuse': [
     { readonly peer: string; readonly document: string; readonly reason: string; readonly error: Error },
   ];
@@ -135,7 +135,10 @@ export class Channels implements AsyncDisposable {
       [...promises.values()].map(async (same) => {
         const peers = same.map(({ peer }) => peer);
         const [first] = same;
-        if (first !== undefined) await this.#consider(first.bytes, peers, own).catch(() => undefined);
+        if (first === undefined) return;
+        await this.#consider(first.bytes, peers, own).catch((error) =>
+          this.#log.debug('no peer of a newer release could prove it', { peers, error }),
+        );
       }),
     );
     own.throwIfAborted();
@@ -176,17 +179,21 @@ export class Channels implements AsyncDisposable {
     this.#network.subscribe(this.#topic, (bytes, from) => this.#receive(from, bytes));
     this.#network.onConnect((peer) => this.#receive(peer));
     this.#sayStale();
-    this.#schedule(0);
+    for (const peer of this.#network.peers()) this.#receive(peer);
+    this.#schedule();
   }
 
-  #schedule(afterMs: number): void {
+  #schedule(): void {
     if (this.#closed.signal.aborted) return;
-    this.#timer = setTimeout(() => {
-      const round = this.refresh({ signal: this.#closed.signal })
-        .catch((error) => this.#log.debug('asking for releases failed', { error }))
-        .finally(() => this.#schedule(this.#options.refreshMs * (0.8 + 0.4 * Math.random())));
-      this.#track(round);
-    }, afterMs).unref();
+    this.#timer = setTimeout(
+      () => {
+        const round = this.refresh({ signal: this.#closed.signal })
+          .catch((error) => this.#log.debug('asking for releases failed', { error }))
+          .finally(() => this.#schedule());
+        this.#track(round);
+      },
+      this.#options.refreshMs * (0.8 + 0.4 * Math.random()), // Nodes that started together do not stay together.
+    ).unref();
   }
 
   #track(work: Promise<unknown>): void {
@@ -222,7 +229,8 @@ export class Channels implements AsyncDisposable {
     const before = this.#ledger.version;
     const bytes = announced ?? (await this.#askTimestamp(peer, signal));
     if (bytes === undefined) return;
-    const others = this.#questions.pick().filter((other) => other !== peer);
+    // For what is not signed by the keys that we know, only its sender is asked: noise must not make traffic.
+    const others = this.#ledger.vouches(bytes) ? this.#questions.pick().filter((other) => other !== peer) : [];
     await this.#consider(bytes, [peer, ...others], signal);
     // Gossip carries itself; what was learned by asking, this node's own neighbours may not know yet.
     if (announced === undefined && this.#ledger.version > before) this.#announce();
@@ -294,7 +302,12 @@ export class Channels implements AsyncDisposable {
 
   /** Tells of a lie. `peer` sent the documents, `origin` the timestamp that they were fetched for. */
   #refused(peer: string, origin: string, error: unknown): void {
-    if (!(error instanceof CandidateRefused)) return;
+    if (!(error instanceof CandidateRefused)) {
+      const { name } = error as Error;
+      const ours = name !== 'AbortError' && name !== 'TimeoutError';
+      this.#log[ours ? 'warn' : 'debug']('release metadata could not be judged', { peer, error });
+      return;
+    }
     const { reason, document, message } = error;
     if (reason === 'unavailable' || reason === 'expired') return;
     // A timestamp is only its sender's fault, and only when the sender's own roots do not explain it.

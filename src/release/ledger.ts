@@ -6,7 +6,7 @@ import { sha256 } from './chain.ts';
 import { DOCUMENT_BYTES, type Documents, type ReadDocument, TIMESTAMP } from './document.ts';
 import type { Disk } from './durable-file.ts';
 import { MetadataStore } from './metadata-store.ts';
-import { Unauthentic } from './trust-root.ts';
+import { readRoot, Unauthentic } from './trust-root.ts';
 import { advance, releaseOf, type TrustedState, type VerifiedRelease } from './trusted-state.ts';
 
 export interface LedgerDeps {
@@ -87,9 +87,9 @@ export class Ledger {
     const ours = this.#state?.chain;
     if (ours === undefined || version > this.version) return 'newer';
     if (version < this.version) return 'older';
-    // White space and signatures do not count: two documents say the same when their signed parts do.
-    if (canonicalize(theirs.signed.toJSON()) === canonicalize(ours.timestamp.signed.toJSON())) return 'same';
     try {
+      // White space and signatures do not count: two documents say the same when their signed parts do.
+      if (canonicalize(theirs.signed.toJSON()) === canonicalize(ours.timestamp.signed.toJSON())) return 'same';
       ours.root.verifyDelegate('timestamp', theirs);
       return 'fork';
     } catch (cause) {
@@ -97,6 +97,20 @@ export class Ledger {
     }
   }
 
+  /** True when the keys that are trusted now signed `timestamp`; those of a newer root may be others. */
+  vouches(timestamp: Buffer): boolean {
+    const theirs = parseTimestamp(timestamp);
+    const root = this.#state?.chain.root ?? readRoot(this.#anchor);
+    try {
+      if (theirs === undefined) return false;
+      root.verifyDelegate('timestamp', theirs);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** The second timestamp of the version that is believed. */
   keepFork(timestamp: Buffer): Promise<void> {
     return this.#store.keepFork(this.version, timestamp);
   }

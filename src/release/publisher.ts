@@ -10,6 +10,7 @@ import { expiry, type FleetKeys } from './fleet-keys.ts';
 import { type ArtifactRef, checkRelease, type Release } from './release.ts';
 import { type SigningKey, signed } from './signing-key.ts';
 import { signTicket, ticketText } from './ticket.ts';
+import { readRoot } from './trust-root.ts';
 
 /** What is asked for cannot be published; `reason` says what to do about it. */
 export class PublishRefused extends Error {
@@ -97,7 +98,7 @@ async function openSession({ keys, directory, expiresInDays }: Repository, deps:
   await mkdir(join(directory, 'targets'), { recursive: true });
   const names = new Set(await readdir(directory));
   const newest = await newestTimestamp(directory);
-  const chain = newest.file === undefined ? undefined : await readState(directory, newest.file, keys.root);
+  const chain = newest.file === undefined ? undefined : await readNewest(directory, newest.file, keys.root, names);
   const days = { ...EXPIRY_DAYS, ...expiresInDays };
   const { disk = durableDisk, clock = Date.now } = deps;
   return new Session({ keys, directory, names, timestamp: newest.version, days, now: clock(), disk, state: chain });
@@ -137,7 +138,7 @@ class Session {
 
   async write(news?: { channel: string; release: Buffer }): Promise<void> {
     const { keys, state, timestamp, directory, disk } = this.#facts;
-    await this.#create(rootName(1), keys.root, true);
+    await this.#create(rootName(readRoot(keys.root).signed.version), keys.root, true);
     const meta = { ...state?.chain.snapshot.signed.meta };
     const targets = await this.#targets();
     if (targets !== undefined)
@@ -159,7 +160,7 @@ class Session {
     const { keys, state } = this.#facts;
     const old = state?.chain.targets.signed.delegations;
     const delegations = new Delegations({ keys: { ...old?.keys }, roles: { ...old?.roles } });
-    let changed = state === undefined;
+    let changed = state === undefined || !believes(keys.root, state.chain.targets);
     for (const channel of await keys.channels()) {
       const { key } = await keys.key({ channel });
       if (delegations.roles?.[channel]?.keyIDs.includes(key.keyID)) continue;
@@ -210,6 +211,26 @@ class Session {
   }
 }
 
+/** The newest state may be signed under any of the fleet's roots: that of the keys, or one that they replaced. */
+async function readNewest(
+  directory: string,
+  timestamp: string,
+  root: Buffer,
+  names: ReadonlySet<string>,
+): Promise<State> {
+  const versions = [...names].map((name) => versionOf(name, 'root')).filter((version) => version > 0);
+  const older = versions.toSorted((a, b) => b - a).map((version) => readFile(join(directory, rootName(version))));
+  let refused: unknown;
+  for (const anchor of [root, ...(await Promise.all(older))]) {
+    try {
+      return await readState(directory, timestamp, anchor);
+    } catch (error) {
+      refused ??= error;
+    }
+  }
+  throw refused;
+}
+
 async function readState(directory: string, timestamp: string, anchor: Buffer): Promise<State> {
   try {
     const documents = new Map<string, Buffer>();
@@ -250,6 +271,15 @@ async function newestTimestamp(directory: string): Promise<{ version: number; fi
 function versionOf(name: string, role: string): number {
   const [, version] = /^([1-9]\d{0,14})\.([a-z0-9-]+)\.json$/.exec(name) ?? [];
   return version !== undefined && name === `${version}.${role}.json` ? Number(version) : 0;
+}
+
+function believes(root: Buffer, targets: Metadata<Targets>): boolean {
+  try {
+    readRoot(root).verifyDelegate('targets', targets);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function noChannel(keys: FleetKeys, channel: string, known: readonly string[]): PublishRefused {

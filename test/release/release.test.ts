@@ -86,8 +86,18 @@ describe('a release', () => {
           if (!(error instanceof ReleaseInvalid)) throw error;
         }
       }),
-      { numRuns: 5000 },
+      { numRuns: 3000 },
     );
+    const whole = plain();
+    for (let n = 0; n < 30_000; n += 1) {
+      const bytes = Buffer.from(whole);
+      bytes[(n * 7919) % bytes.length] = (n * 31) & 0xff;
+      try {
+        parseRelease(n % 4 === 0 ? bytes.subarray(0, (n * 104_729) % bytes.length) : bytes);
+      } catch (error) {
+        if (!(error instanceof ReleaseInvalid)) throw error;
+      }
+    }
   });
 });
 
