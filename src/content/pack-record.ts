@@ -31,7 +31,7 @@ export const RECORD_MAGIC = Buffer.from('BMR1', 'latin1');
 const VERSION = 1;
 const FIXED = 20;
 const MAX_MULTIHASH = 128;
-export const MAX_HEADER_BYTES = FIXED + MAX_MULTIHASH + 4;
+const MAX_HEADER_BYTES = FIXED + MAX_MULTIHASH + 4;
 export const MAX_RECORD_BYTES = MAX_HEADER_BYTES + MAX_CHUNK_BYTES;
 
 export function headerBytes(cid: CID): number {

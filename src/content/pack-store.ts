@@ -30,13 +30,15 @@ export interface PackStoreOptions {
   readonly syncBytes?: number;
   /** …or this many milliseconds, whichever comes first. @default 500 */
   readonly syncMilliseconds?: number;
+  /** Space that is left free on the disk: for the index, and for GC to work in. @default 32 MiB */
+  readonly reserveBytes?: number;
   /** When the segments exceed `highBytes`, unpinned chunks are evicted until `lowBytes` are left. @default never */
   readonly watermarks?: Watermarks;
   /** A chunk that was put or read within this many seconds is in use, and is not evicted. @default 600 */
   readonly graceSeconds?: number;
   /** Called for each damaged record that is found, after it was dropped. */
   readonly onDamage?: (damage: Damage) => void;
-  /** Called after each sync: the segment is on disk up to `bytes`. */
+  /** Called after each sync, before the index relies on it: the segment is on disk up to `bytes`. */
   readonly onSync?: (synced: { readonly file: string; readonly bytes: number }) => void;
 }
 
@@ -56,10 +58,11 @@ export interface VerifyReport {
   readonly damaged: readonly Damage[];
 }
 
-export const PACK_STORE_DEFAULTS = {
+const PACK_STORE_DEFAULTS = {
   segmentBytes: 256 * 1024 * 1024,
   syncBytes: 32 * 1024 * 1024,
   syncMilliseconds: 500,
+  reserveBytes: 32 * 1024 * 1024,
   graceSeconds: 600,
 } as const;
 type Defaults = Readonly<Record<keyof typeof PACK_STORE_DEFAULTS, number>>;
@@ -286,8 +289,8 @@ export class PackStore implements ChunkStore, AsyncDisposable {
   async #synced(segment: Segment, bytes: number): Promise<void> {
     const keys = this.#unindexed;
     this.#unindexed = [];
-    await this.#index.persist(keys, { segment, bytes });
     this.#options.onSync?.({ file: segment.path, bytes });
+    await this.#index.persist(keys, { segment, bytes });
     if (this.stats().diskBytes > this.#nextGc) this.#collectSoon();
   }
 

@@ -1,4 +1,4 @@
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, statfs } from 'node:fs/promises';
 import type { CID } from 'multiformats/cid';
 import { encodeHeader } from './pack-record.ts';
 import { type RecordPlace, Segment } from './segment.ts';
@@ -10,6 +10,8 @@ export interface PackWriterOptions {
   readonly syncBytes: number;
   /** …or when the oldest unsynced byte is this old, in milliseconds. */
   readonly syncMilliseconds: number;
+  /** Appends fail with `StoreFull` when they would leave less than this many bytes free on the disk. */
+  readonly reserveBytes: number;
 }
 
 /** What the writer tells the store. */
@@ -22,7 +24,7 @@ export interface PackWriterDeps {
   onSynced(segment: Segment, bytes: number): Promise<void>;
 }
 
-/** The store cannot take more: the disk is full (`ENOSPC`, `EDQUOT`). GC, a larger disk or lower watermarks help. */
+/** The store cannot take more: the disk is full, but for the reserve. GC, a larger disk or lower watermarks help. */
 export class StoreFull extends Error {
   readonly code = 'STORE_FULL';
 
@@ -154,6 +156,7 @@ export class PackWriter {
   }
 
   async #write(jobs: readonly Job[]): Promise<void> {
+    await this.#checkRoom(jobs.reduce((sum, job) => sum + job.bytes.length, 0));
     if (this.#segment.size >= this.#options.segmentBytes) await this.#rotate();
     const segment = this.#segment;
     const buffers: Uint8Array[] = [];
@@ -172,6 +175,12 @@ export class PackWriter {
       job.done.resolve();
     }
     await this.#commit();
+  }
+
+  /** LevelDB does not survive a full disk gracefully, and GC writes before it frees. */
+  async #checkRoom(bytes: number): Promise<void> {
+    const { bavail, bsize } = await statfs(this.#directory);
+    if (bavail * bsize - bytes < this.#options.reserveBytes) throw new StoreFull(this.#segment.path);
   }
 
   /** What a failed write leaves behind is overwritten by the next one, or cut by recovery. */

@@ -47,7 +47,10 @@ describe('importFile', () => {
       'bafybeibczryyjgp6huc6oe3dt53z5n45gqergpukwgbscildyirqoxab3u',
     );
     // More than FAN_OUT leaves: two levels of nodes.
-    assert.equal(String((await importFile(path, store, { signal, chunker: small })).cid), 'bafybeigsnnythbfpz3m5nrykvstejtq6e7v5muyjadzghnhinre2un5gty');
+    assert.equal(
+      String((await importFile(path, store, { signal, chunker: small })).cid),
+      'bafybeigsnnythbfpz3m5nrykvstejtq6e7v5muyjadzghnhinre2un5gty',
+    );
   });
 
   it("names the empty file as kubo does (--cid-version 1, without raw leaves' shortcut)", async () => {

@@ -9,6 +9,7 @@ import { cached } from '../../src/content/cached.ts';
 import { chunkCid } from '../../src/content/chunk.ts';
 import { StoreLocked } from '../../src/content/pack-index.ts';
 import { type Damage, PackStore, type PackStoreOptions } from '../../src/content/pack-store.ts';
+import { StoreFull } from '../../src/content/pack-writer.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { describeChunkStore } from '../conformance/chunk-store.ts';
 import { MemoryStore } from '../fakes/memory-store.ts';
@@ -84,6 +85,19 @@ describe('PackStore', () => {
     await using store = await openStore(await fresh());
     const large = new Uint8Array(1024 * 1024 + 1);
     await assert.rejects(store.put(chunkCid(large), large), RangeError);
+  });
+
+  it('takes nothing more when the disk is full but for the reserve, and still reads', async () => {
+    const directory = await fresh();
+    let chunks: { cid: CID; bytes: Buffer }[];
+    {
+      await using store = await openStore(directory);
+      chunks = await fill(store, 2);
+    }
+    await using store = await openStore(directory, { reserveBytes: Number.MAX_SAFE_INTEGER });
+    await assert.rejects(fill(store, 3), StoreFull);
+    assert.equal(await present(store, chunks), 2);
+    assert.equal(store.stats().chunks, 2);
   });
 
   it('says who has it when it is open already', async () => {
