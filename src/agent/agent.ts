@@ -1,5 +1,8 @@
+import { hostname } from 'node:os';
 import type { CID } from 'multiformats/cid';
+import { createBoot } from '../boot/boot.ts';
 import { checkCommandLine } from '../boot/command-line.ts';
+import type { BootReleases } from '../boot/release.ts';
 import { artifactRoutes } from '../gateway/artifact-route.ts';
 import type { Artifacts as ServedArtifacts } from '../gateway/artifacts.ts';
 import { Gateway } from '../gateway/gateway.ts';
@@ -12,6 +15,7 @@ import type { Config } from './config.ts';
 import { LocalOperations } from './local-operations.ts';
 import { MeshNode } from './node.ts';
 import type { Operations } from './operations.ts';
+import { segmentIdentity } from './segment-identity.ts';
 
 /** Everything a machine needs to give and take: returned running, stopped by disposal. */
 export class Agent implements AsyncDisposable {
@@ -33,6 +37,21 @@ export class Agent implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const node = stack.use(await MeshNode.open({ config, log, metrics }));
     let gateway: Gateway | undefined;
+    const boot = await createBoot(
+      {
+        log: log.with({ room: 'boot' }),
+        identity: segmentIdentity(node.identity),
+        membership: node.roster,
+        releases: bootReleases(node),
+        name: node.member?.name ?? hostname(),
+        dataDirectory: config.data,
+      },
+      {
+        ...config.boot,
+        channel: config.boot.channel ?? config.channels[0] ?? 'production',
+        gatewayPort: gatewayPort(config),
+      },
+    );
     const operations = new LocalOperations({
       node,
       data: config.data,
@@ -40,16 +59,18 @@ export class Agent implements AsyncDisposable {
       running: () => ({
         uptimeSeconds: Math.round((performance.now() - startedAt) / 1000),
         addresses: [...node.swarm.addresses(), ...(gateway?.addresses ?? [])],
-        boot: { mode: config.boot.mode },
+        boot: boot.status(),
       }),
     });
     const status = { snapshot: () => publicStatus(operations), healthy: () => true };
     const routes = [
       ...artifactRoutes({ artifacts: servedArtifacts(node), log, metrics }),
       ...releaseRoutes({ releases: servedReleases(node) }),
+      ...boot.routes,
       ...statusRoutes({ status, metrics }),
     ];
     gateway = stack.use(await Gateway.open({ routes, log, metrics }, { listen: config.gateway.listen }));
+    stack.use(boot);
     stack.use(await serveAdmin({ operations, log, metrics }, config.data));
     const { peerId } = node.identity;
     log.info('agent is up', { peerId, node: node.member?.name, site: node.site, data: config.data });
@@ -60,6 +81,12 @@ export class Agent implements AsyncDisposable {
     this.log.info('agent stops');
     await this.#stack.disposeAsync();
   }
+}
+
+/** Port that booting machines are sent to: that of the first address the gateway listens on. */
+function gatewayPort({ gateway }: Config): number | undefined {
+  const port = /:(\d+)$/.exec(gateway.listen[0] ?? '')?.[1];
+  return port === undefined ? undefined : Number(port);
 }
 
 /** What anybody on the network may know: not where this machine keeps its files. */
@@ -85,5 +112,19 @@ function servedReleases({ releases }: MeshNode): ServedReleases {
       const serving = releases?.follower.serving(channel);
       return serving && { release: serving.release, ticket: serving.release.ticket };
     },
+  };
+}
+
+/** Machines are booted with what this node holds completely, which may be the release before the newest. */
+function bootReleases({ artifacts, releases }: MeshNode): BootReleases {
+  return {
+    current: (channel, architecture) => {
+      const release = releases?.follower.serving(channel);
+      const boot = release?.release.arch[architecture];
+      if (release === undefined || boot?.kernel === undefined || boot.initramfs === undefined) return undefined;
+      const { kernel, initramfs, rootfs, cmdline: commandLine } = boot;
+      return { channel, version: release.version, digest: release.digest, kernel, initramfs, rootfs, commandLine };
+    },
+    holds: (cid) => artifacts.isComplete(cid),
   };
 }

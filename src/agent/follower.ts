@@ -35,7 +35,7 @@ export class Follower implements AsyncDisposable {
   readonly #following = new Map<string, Following>();
   readonly #fetching = new Map<string, { readonly stop: AbortController; readonly done: Promise<void> }>();
   readonly #over = new AbortController();
-  readonly #onRelease = (release: VerifiedRelease) => this.#take(release);
+  readonly #unsubscribe: () => void;
 
   constructor(deps: Deps, followed: readonly string[]) {
     this.#deps = deps;
@@ -43,7 +43,7 @@ export class Follower implements AsyncDisposable {
     for (const channel of followed) {
       this.#following.set(channel, { channel, newest: undefined, held: undefined, progress: undefined });
     }
-    deps.channels.events.on('release:new', this.#onRelease);
+    this.#unsubscribe = deps.channels.on('release:new', (release) => this.#take(release));
     for (const channel of followed) {
       const release = deps.channels.current(channel);
       if (release !== undefined) this.#take(release);
@@ -77,7 +77,7 @@ export class Follower implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#deps.channels.events.off('release:new', this.#onRelease);
+    this.#unsubscribe();
     this.#over.abort(new Error('the agent stops'));
     await Promise.all([...this.#fetching.values()].map(({ done }) => done));
   }
