@@ -82,7 +82,7 @@ async function marked({ index, segments, pins, held, read, log }: GcDeps, signal
     }
   }
   for (const set of held) {
-    keep.add(chunkKey(set.id));
+    await markArtifact(set.id, get, keep);
     for (const chunk of set.chunks) keep.add(chunkKey(chunk.cid));
   }
   return keep;

@@ -23,8 +23,14 @@ export interface Damage {
   readonly offset: number;
 }
 
+interface StoreDeps {
+  readonly log: Log;
+  /** A clock that only goes forward, in seconds. @default performance.now() / 1000 */
+  readonly seconds?: () => number;
+}
+
 export interface PackStoreOptions {
-  /** Size at which a segment is closed, in bytes; also what GC needs as spare space. @default 256 MiB */
+  /** Size at which a segment is closed, in bytes; also what GC needs as spare space. @default 128 MiB */
   readonly segmentBytes?: number;
   /** Sync after this many bytes… @default 32 MiB */
   readonly syncBytes?: number;
@@ -59,7 +65,7 @@ export interface VerifyReport {
 }
 
 const PACK_STORE_DEFAULTS = {
-  segmentBytes: 256 * 1024 * 1024,
+  segmentBytes: 128 * 1024 * 1024,
   syncBytes: 32 * 1024 * 1024,
   syncMilliseconds: 500,
   reserveBytes: 32 * 1024 * 1024,
@@ -84,7 +90,8 @@ export class PackStore implements ChunkStore, AsyncDisposable {
   readonly #index: PackIndex;
   readonly #segments: Map<number, Segment>;
   readonly #reader: SegmentReader;
-  readonly #started = performance.now();
+  readonly #seconds: () => number;
+  readonly #started: number;
   readonly #putting = new Map<string, Promise<void>>();
   readonly #held = new Set<{ readonly set: ChunkSet }>();
   /** Stored, and not yet in LevelDB. */
@@ -97,7 +104,7 @@ export class PackStore implements ChunkStore, AsyncDisposable {
 
   private constructor(
     directory: string,
-    deps: { log: Log; index: PackIndex; segments: Map<number, Segment>; pins: Pins },
+    deps: StoreDeps & { index: PackIndex; segments: Map<number, Segment>; pins: Pins },
     options: PackStoreOptions,
   ) {
     this.directory = directory;
@@ -105,6 +112,8 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     this.#log = deps.log;
     this.#index = deps.index;
     this.#segments = deps.segments;
+    this.#seconds = deps.seconds ?? (() => performance.now() / 1000);
+    this.#started = this.#seconds();
     this.#reader = new SegmentReader({ log: deps.log });
     this.#options = { ...PACK_STORE_DEFAULTS, ...options };
     this.#nextGc = options.watermarks?.highBytes ?? Number.POSITIVE_INFINITY;
@@ -114,11 +123,7 @@ export class PackStore implements ChunkStore, AsyncDisposable {
    * Opens the store in `directory`, which is made when missing, and recovers it from whatever ended the last run.
    * Rejects with `StoreLocked` when another process has it open, `InvalidPins` when its pins cannot be read.
    */
-  static async open(
-    directory: string,
-    deps: { readonly log: Log },
-    options: PackStoreOptions = {},
-  ): Promise<PackStore> {
+  static async open(directory: string, deps: StoreDeps, options: PackStoreOptions = {}): Promise<PackStore> {
     const { watermarks } = options;
     if (watermarks && watermarks.lowBytes > watermarks.highBytes) {
       throw new RangeError(
@@ -134,7 +139,7 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     try {
       const pins = await Pins.open(join(directory, 'pins.json'));
       const segments = await recoverSegments(at, index, log);
-      const store = new PackStore(directory, { log, index, segments, pins }, options);
+      const store = new PackStore(directory, { ...deps, log, index, segments, pins }, options);
       await store.#startWriter(at);
       return store;
     } catch (error) {
@@ -163,6 +168,7 @@ export class PackStore implements ChunkStore, AsyncDisposable {
    */
   async get(cid: CID, { signal }: GetOptions): Promise<Uint8Array | undefined> {
     signal.throwIfAborted();
+    this.#closing.signal.throwIfAborted();
     const key = chunkKey(cid);
     await this.#putting.get(key)?.catch(() => {});
     const entry = this.#index.entries.get(key);
@@ -352,7 +358,7 @@ export class PackStore implements ChunkStore, AsyncDisposable {
   }
 
   #now(): number {
-    return Math.floor((performance.now() - this.#started) / 1000) + 1;
+    return Math.floor(this.#seconds() - this.#started) + 1;
   }
 
   #inLogOrder(): [string, Entry][] {

@@ -54,6 +54,8 @@ export class PackWriter {
   readonly #deps: PackWriterDeps;
   readonly #options: PackWriterOptions;
   readonly #queue: Job[] = [];
+  readonly #rotations: PromiseWithResolvers<void>[] = [];
+  #last: Promise<void> = Promise.resolve();
   #segment: Segment;
   #file: FileHandle;
   #running: Promise<void> | undefined;
@@ -93,22 +95,25 @@ export class PackWriter {
     if (this.#failure) return Promise.reject(this.#failure);
     const done = Promise.withResolvers<void>();
     this.#queue.push({ cid, bytes, done });
+    this.#last = done.promise;
     this.#running ??= this.#run();
     return done.promise;
   }
 
-  /** Resolves when everything that was appended is on disk and in the index. */
+  /** Resolves when everything that was appended until now is on disk and in the index. */
   async flush(): Promise<void> {
-    while (this.#running) await this.#running;
+    // Jobs end in order. That the last one failed is its own caller's affair.
+    await this.#last.catch(() => {});
     if (this.#failure) throw this.#failure;
     await this.#sync();
   }
 
-  /** Closes the active segment and begins the next, so that GC may compact it. */
-  async rotate(): Promise<void> {
-    while (this.#running) await this.#running;
-    this.#running = this.#rotate().finally(() => this.#resume());
-    await this.#running;
+  /** Closes the active segment, between two batches, and begins the next, so that GC may compact the old one. */
+  rotate(): Promise<void> {
+    const done = Promise.withResolvers<void>();
+    this.#rotations.push(done);
+    this.#running ??= this.#run();
+    return done.promise;
   }
 
   async close(): Promise<void> {
@@ -121,24 +126,26 @@ export class PackWriter {
     }
   }
 
-  #resume(): void {
-    this.#running = this.#queue.length > 0 ? this.#run() : undefined;
-  }
-
   async #run(): Promise<void> {
     // Appends made in this turn of the event loop travel together.
     await Promise.resolve();
-    while (this.#queue.length > 0) {
-      const jobs = this.#nextBatch();
-      try {
-        if (this.#failure) throw this.#failure;
-        await this.#write(jobs);
-      } catch (error) {
-        const failure = asStoreFull(error, this.#segment.path);
-        for (const job of jobs) job.done.reject(failure);
-      }
+    while (this.#queue.length > 0 || this.#rotations.length > 0) {
+      const rotation = this.#rotations.shift();
+      if (rotation) await this.#rotate().then(rotation.resolve, rotation.reject);
+      else await this.#writeBatch();
     }
     this.#running = undefined;
+  }
+
+  async #writeBatch(): Promise<void> {
+    const jobs = this.#nextBatch();
+    try {
+      if (this.#failure) throw this.#failure;
+      await this.#write(jobs);
+    } catch (error) {
+      const failure = asStoreFull(error, this.#segment.path);
+      for (const job of jobs) job.done.reject(failure);
+    }
   }
 
   #nextBatch(): Job[] {

@@ -23,7 +23,11 @@ before(async () => {
 after(() => rm(root, { recursive: true, force: true }));
 
 const openStore = (directory: string, options: PackStoreOptions = {}) =>
-  PackStore.open(directory, { log: silentLog }, { segmentBytes: 100_000, graceSeconds: 0, ...options });
+  PackStore.open(
+    directory,
+    { log: silentLog, seconds: () => seconds },
+    { segmentBytes: 100_000, graceSeconds: 0, ...options },
+  );
 const fresh = () => mkdtemp(join(root, 'store-'));
 
 async function* of(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
@@ -59,8 +63,9 @@ async function readAll(store: PackStore, manifest: Parameters<typeof readArtifac
   return Buffer.concat(parts);
 }
 
-/** The store's clock counts seconds: what is written or read after this is younger. */
-const nextSecond = () => new Promise((resolve) => setTimeout(resolve, 1100));
+/** The stores' clock: what is written or read after `nextSecond` is younger than what was before. */
+let seconds = 0;
+const nextSecond = () => void seconds++;
 
 describe('garbage collection', () => {
   it('evicts what is neither pinned nor held, oldest first, and shrinks the files', async () => {
@@ -82,7 +87,7 @@ describe('garbage collection', () => {
         ),
       );
       junk.push(...(await fill(store, 30)));
-      await nextSecond();
+      nextSecond();
       const report = await store.gc({ signal, lowBytes: 500_000 });
       assert.ok(report.evictedChunks > 30 && report.freedBytes > 400_000, JSON.stringify(report));
       // The files shrink to the mark, give or take what is not worth compacting.
@@ -104,10 +109,10 @@ describe('garbage collection', () => {
     await using store = await openStore(await fresh());
     const chunks = await fill(store, 20);
     await store.gc({ signal, lowBytes: 0 });
-    await nextSecond();
+    nextSecond();
     const used = chunks.slice(0, 5);
     for (const cid of used) await store.get(cid, { signal });
-    await nextSecond();
+    nextSecond();
     await store.gc({ signal, lowBytes: 52_000 });
     assert.deepEqual([await held(store, used), await held(store, chunks)], [5, 5]);
 
@@ -131,7 +136,7 @@ describe('garbage collection', () => {
     const second = await importFile(of(Buffer.concat([file, randomBytes(300_000)])), store, { signal, chunker });
     junk.push(...(await fill(store, 20)));
     await store.pins.pin('production', second.cid);
-    await nextSecond();
+    nextSecond();
     const before = await bytesOnDisk(directory);
     sizes.length = 0;
     const stop = new AbortController();
@@ -172,7 +177,7 @@ describe('garbage collection', () => {
       manifest = await importFile(of(file), store, { signal, chunker });
       await store.pins.pin('production', manifest.cid);
       junk.push(...(await fill(store, 4)));
-      await nextSecond();
+      nextSecond();
       collecting = true;
       await store.gc({ signal, lowBytes: 0 });
     }
