@@ -1,0 +1,59 @@
+#!/usr/bin/env node
+// The `bootmesh` command. Plain JavaScript for Node 20: finds Node 26 and the program, and becomes it.
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { constants } from 'node:os';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const NEEDED = 26;
+
+// A published package has no TypeScript; a checkout may have a stale dist/.
+const program = ['./main.ts', '../../dist/cli/main.js']
+  .map((path) => fileURLToPath(new URL(path, import.meta.url)))
+  .find((path) => existsSync(path));
+
+if (program === undefined) {
+  fail('the program is missing from this installation: install the package again');
+} else if (Number(process.versions.node.split('.')[0]) >= NEEDED) {
+  await import(program);
+} else {
+  become(program);
+}
+
+/** @param {string} file */
+function become(file) {
+  const node = packagedNode();
+  if (node === undefined) {
+    fail(
+      `Node ${NEEDED} is needed, and neither this one (${process.versions.node}) nor the npm package "node" is it: ` +
+        'install bootmesh again and let npm run the install script of "node" (npm approve-scripts node)',
+    );
+    return;
+  }
+  const args = [file, ...process.argv.slice(2)];
+  // Node 22.15 and later; the process keeps its pid, terminal and parent.
+  if (typeof process.execve === 'function') process.execve(node, [node, ...args], process.env);
+  const child = spawn(node, args, { stdio: 'inherit' });
+  for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
+  // Ctrl-C on a terminal reaches the whole process group, the child included.
+  process.on('SIGINT', () => process.stdin.isTTY || child.kill('SIGINT'));
+  child.on('error', (error) => fail(`${node} cannot be run: ${error.message}`));
+  child.on('exit', (code, signal) => process.exit(code ?? 128 + (constants.signals[signal] ?? 1)));
+}
+
+function packagedNode() {
+  try {
+    const path = join(dirname(createRequire(import.meta.url).resolve('node/package.json')), 'bin/node');
+    return existsSync(path) ? path : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** @param {string} sentence */
+function fail(sentence) {
+  console.error(`bootmesh: ${sentence}`);
+  process.exitCode = 1;
+}
