@@ -159,7 +159,8 @@ class Judgement {
 
   async #read(name: string, maxBytes: number): Promise<Buffer | undefined> {
     if (name === TIMESTAMP) return this.#keep(name, this.#candidate.timestamp);
-    const known = this.#documents.get(name);
+    // Releases are named by their hash; a version number may name other bytes on the other side of a fork.
+    const known = name.startsWith('targets/') ? this.#documents.get(name) : undefined;
     if (known !== undefined) return known;
     const limit = Math.min(maxBytes, limitOf(name));
     let bytes: Uint8Array | undefined;

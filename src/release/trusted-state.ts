@@ -107,7 +107,8 @@ function carriedOver(
 ): ChannelEvidence | undefined {
   if (old === undefined) return undefined;
   try {
-    return readChannel(chain, documents, channel, old.names[0]);
+    const found = readChannel(chain, documents, channel, old.names[0]);
+    return found.digest === old.digest ? found : undefined;
   } catch (error) {
     if (error instanceof Unauthentic) return undefined;
     throw error;

@@ -27,7 +27,7 @@ export class FakeNetwork {
 
   /** Only `from` sees `to`, and no event tells of it: for tests that ask by hand. */
   linkQuietly(from: string, ...to: readonly string[]): void {
-    for (const id of to) this.nodes.get(from)?.links.add(id);
+    for (const id of to) if (id !== from) this.nodes.get(from)?.links.add(id);
   }
 }
 

@@ -5,7 +5,7 @@ import { describe, it } from 'node:test';
 import { Metadata, MetadataKind, Root } from '@tufjs/models';
 import fc from 'fast-check';
 import { AdoptRefused, type Channels, type ReleaseEvents } from '../../src/release/channels.ts';
-import { createFleetKeys, openFleetKeys } from '../../src/release/fleet-keys.ts';
+import { createFleetKeys, type FleetKeys, openFleetKeys } from '../../src/release/fleet-keys.ts';
 import { publish, readRepository, renew } from '../../src/release/publisher.ts';
 import { newPrivateKey, signed, signingKey, toPem } from '../../src/release/signing-key.ts';
 import { FakeNetwork } from '../fakes/metadata-network.ts';
@@ -150,6 +150,10 @@ describe('against freezing', () => {
     network.linkQuietly('a', ...network.nodes.keys());
     for (let round = 0; round < 7; round += 1) await a.refresh({ signal });
     assert.equal(a.current('production')?.version, 2);
+    for (const [id, peer] of network.nodes) {
+      const times = peer.asked.filter((name) => name === 'release/timestamp.json').length;
+      assert.equal(times, id === 'a' ? 0 : 1, id);
+    }
   });
 
   it('peers that promise a version and hold it back, hang or drop out cost their own answer', async () => {
@@ -169,6 +173,28 @@ describe('against freezing', () => {
     const report = await a.refresh({ signal }).finally(() => clearInterval(held));
     assert.equal(report.answered, 3);
     assert.equal(a.current('production')?.version, 1);
+  });
+
+  it('a peer that holds back one followed channel does not move the node to half a state', async () => {
+    await using fleet = await TestFleet.create();
+    const network = new FakeNetwork();
+    await fleet.publish('one');
+    const a = await fleet.node(network.node('a'));
+    const fresh = await fleet.node(network.node('b'));
+    await a.adopt(fleet.repository, { signal });
+    await fleet.publish('two');
+    network.liar('withholds', lying(fleet.repository, { '2.production.json': undefined }));
+    for (const [id, node] of Object.entries({ a, b: fresh })) {
+      network.linkQuietly(id, 'withholds');
+      const { updated } = await node.refresh({ signal });
+      assert.equal(updated, false);
+    }
+    network.liar('honest', repositoryPeer(fleet.repository));
+    for (const [id, node] of Object.entries({ a, b: fresh })) {
+      network.linkQuietly(id, 'honest');
+      await node.refresh({ signal });
+      assert.equal(node.current('production')?.version, 2);
+    }
   });
 
   it('askPeers below three is refused', async () => {
@@ -227,6 +253,30 @@ describe('against rolling back', () => {
       });
     }
   }
+
+  it('a channel key that goes back, or uses a version twice, is refused however new the metadata', async () => {
+    await using fleet = await TestFleet.create();
+    const network = new FakeNetwork();
+    await fleet.publish('one');
+    const [back, twice] = await Promise.all([fleet.snapshot('back'), fleet.snapshot('twice')]);
+    await fleet.publish('five', { version: 5 });
+    const a = await fleet.node(network.node('a'));
+    await a.adopt(fleet.repository, { signal });
+    const { keys } = fleet;
+    const request = { keys, channel: 'production', rootfs: artifact('another') };
+    for (const version of [2, 3]) await publish({ ...request, directory: back, version });
+    await publish({ ...request, directory: twice, version: 5 });
+    await renew({ keys, directory: twice });
+    network.liar('back', repositoryPeer(back));
+    network.liar('twice', repositoryPeer(twice));
+    network.linkQuietly('a', 'back', 'twice');
+    const refused = collect(a, 'release:refuse');
+    await a.refresh({ signal });
+    const told = refused.map(({ peer, error }) => `${peer}: ${error.message}`).toSorted();
+    assert.match(told[0] ?? '', /back: .*goes back from version 5 to 3/);
+    assert.match(told[1] ?? '', /twice: .*uses version 5 for a second release/);
+    assert.equal(a.current('production')?.version, 5);
+  });
 
   it('an online key that signs an older snapshot as a newer one is refused and named', async () => {
     await using fleet = await TestFleet.create();
@@ -298,23 +348,25 @@ describe('against forgery', () => {
     await using fleet = await TestFleet.create();
     const network = new FakeNetwork();
     await fleet.publish('one');
-    const mixed = join(fleet.directory, 'mixed');
-    await cp(fleet.keys.directory, mixed, { recursive: true });
-    // Whoever holds testing and the online key: no targets key, so the delegations stay as they are.
-    await cp(join(mixed, 'channel-testing.key'), join(mixed, 'channel-production.key'));
     const copy = await fleet.snapshot('forged');
-    const keys = await openFleetKeys(mixed);
-    await publish({
-      keys: { ...keys, channels: async () => ['production'] },
-      directory: copy,
-      channel: 'production',
-      rootfs: artifact('evil'),
-    });
+    // Whoever holds the testing, online and ticket keys: the delegations stay as they are, the release is signed wrongly.
+    const { keys } = fleet;
+    let asked = 0;
+    const key: FleetKeys['key'] = (name) => {
+      const production = typeof name === 'object' && name.channel === 'production';
+      return keys.key(production && asked++ > 0 ? { channel: 'testing' } : name);
+    };
+    await publish({ keys: { ...keys, key }, directory: copy, channel: 'production', rootfs: artifact('evil') });
     const a = await fleet.node(network.node('a'));
     await a.adopt(fleet.repository, { signal });
-    network.liar('thief', lying(copy, { '2.targets.json': undefined }));
+    network.liar('thief', repositoryPeer(copy));
     network.linkQuietly('a', 'thief');
+    const refused = collect(a, 'release:refuse');
     await a.refresh({ signal });
+    assert.deepEqual(
+      refused.map(({ peer, document, reason }) => ({ peer, document, reason })),
+      [{ peer: 'thief', document: '2.production.json', reason: 'invalid' }],
+    );
     assert.equal(a.current('production')?.version, 1);
   });
 
@@ -426,6 +478,26 @@ describe('against nonsense', () => {
     current = {};
     await a.refresh({ signal });
     assert.equal(a.current('production')?.version, 2);
+  });
+
+  it('a forged announcement makes no traffic but to whoever sent it', async () => {
+    await using fleet = await TestFleet.create();
+    const network = new FakeNetwork();
+    await fleet.publish('one');
+    const a = await fleet.node(network.node('a'));
+    await a.adopt(fleet.repository, { signal });
+    for (const id of ['liar', 'b', 'c', 'd']) network.liar(id, repositoryPeer(fleet.repository));
+    network.linkQuietly('a', 'liar', 'b', 'c', 'd');
+    const forged = JSON.parse(String(await readRepository(fleet.repository, 'timestamp.json')));
+    forged.signed.version = 999;
+    const refused = next(a, 'release:refuse');
+    network.nodes.get('a')?.gossip(Buffer.from(JSON.stringify(forged)), 'liar');
+    const { peer, reason } = await refused;
+    assert.deepEqual({ peer, reason }, { peer: 'liar', reason: 'invalid' });
+    await a[Symbol.asyncDispose]();
+    const asked = ['b', 'c', 'd'].flatMap((id) => network.nodes.get(id)?.asked ?? []);
+    assert.deepEqual(asked, []);
+    assert.deepEqual(network.nodes.get('liar')?.asked, ['release/2.root.json']);
   });
 
   it('a node is asked for names of its own only', async () => {
