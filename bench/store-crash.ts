@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { importFile } from '../src/content/import-file.ts';
-import { PackStore } from '../src/content/pack-store.ts';
+import { PackStore } from '../src/store/pack-store.ts';
 import { readArtifact } from '../src/content/read-artifact.ts';
 import { silentLog } from '../src/observe/log.ts';
 import { STORE_OPTIONS } from './store-crash/options.ts';

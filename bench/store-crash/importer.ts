@@ -1,6 +1,6 @@
 import { writeSync } from 'node:fs';
 import { importFile } from '../../src/content/import-file.ts';
-import { PackStore } from '../../src/content/pack-store.ts';
+import { PackStore } from '../../src/store/pack-store.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { STORE_OPTIONS } from './options.ts';
 

@@ -5,10 +5,10 @@ import { coalesced } from '../content/coalesced.ts';
 import { firstOf } from '../content/first-of.ts';
 import { httpOrigin } from '../content/http-origin.ts';
 import { type Manifest, readManifest } from '../content/manifest.ts';
-import type { PackStore } from '../content/pack-store.ts';
 import { readArtifact } from '../content/read-artifact.ts';
 import { verified } from '../content/verified.ts';
 import type { Log } from '../observe/log.ts';
+import type { PackStore } from '../store/pack-store.ts';
 import type { Swarm } from '../swarm/swarm.ts';
 
 /** Manifests kept in memory; a fleet's channels name far fewer artifacts. */

@@ -1,10 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { CID } from 'multiformats/cid';
-import type { Pins } from '../content/pins.ts';
 import type { Log } from '../observe/log.ts';
 import type { Channels } from '../release/channels.ts';
 import { artifactsOf } from '../release/release.ts';
 import type { VerifiedRelease } from '../release/trusted-state.ts';
+import type { Pins } from '../store/pins.ts';
 import type { Artifacts } from './artifacts.ts';
 import { releasePin, releasePins } from './release-pin.ts';
 

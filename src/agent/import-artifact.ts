@@ -4,9 +4,9 @@ import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { importFile } from '../content/import-file.ts';
 import type { Manifest } from '../content/manifest.ts';
-import type { PackStore } from '../content/pack-store.ts';
 import type { ArtifactRef } from '../release/release.ts';
 import { PIECE_BYTES } from '../release/ticket.ts';
+import type { PackStore } from '../store/pack-store.ts';
 
 interface ImportOptions {
   readonly signal: AbortSignal;

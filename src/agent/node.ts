@@ -1,6 +1,5 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { PackStore } from '../content/pack-store.ts';
 import { type FleetDescription, readDescription } from '../fleet/description.ts';
 import { type Identity, loadIdentity } from '../fleet/identity.ts';
 import { type Member, Roster } from '../fleet/roster.ts';
@@ -8,6 +7,7 @@ import type { Log } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import { Channels } from '../release/channels.ts';
 import { createFleetKeys, type FleetKeys, FleetKeysUnusable, openFleetKeys } from '../release/fleet-keys.ts';
+import { PackStore } from '../store/pack-store.ts';
 import { createSwarm, type Swarm } from '../swarm/swarm.ts';
 import { Artifacts } from './artifacts.ts';
 import { type Config, ConfigError } from './config.ts';

@@ -1,5 +1,5 @@
 import type { CID } from 'multiformats/cid';
-import type { Pins } from '../content/pins.ts';
+import type { Pins } from '../store/pins.ts';
 
 /** The pin that keeps one artifact of a release; people's own pins cannot have such a name. */
 export interface ReleasePin {

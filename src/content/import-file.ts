@@ -6,7 +6,6 @@ import { type ChunkRef, chunkCid, RAW, SHA2_256 } from './chunk.ts';
 import type { ChunkStore } from './chunk-source.ts';
 import { Chunker } from './chunker.ts';
 import { type Manifest, manifestOf } from './manifest.ts';
-import { readFully } from './segment.ts';
 import { layOut } from './unixfs-node.ts';
 
 export interface ImportOptions {
@@ -139,8 +138,13 @@ class FileInput implements Input {
   }
 
   async fill(into: Uint8Array): Promise<number> {
-    const filled = await readFully(this.#file, into, this.#position);
-    this.#position += filled;
+    let filled = 0;
+    while (filled < into.length) {
+      const { bytesRead } = await this.#file.read(into, filled, into.length - filled, this.#position);
+      if (bytesRead === 0) break;
+      filled += bytesRead;
+      this.#position += bytesRead;
+    }
     return filled;
   }
 

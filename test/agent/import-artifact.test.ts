@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { importArtifact } from '../../src/agent/import-artifact.ts';
-import { PackStore } from '../../src/content/pack-store.ts';
+import { PackStore } from '../../src/store/pack-store.ts';
 import { silentLog } from '../../src/observe/log.ts';
 
 const PIECE = 4 * 1024 * 1024;

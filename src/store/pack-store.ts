@@ -1,10 +1,10 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CID } from 'multiformats/cid';
+import { chunkKey, MAX_CHUNK_BYTES, matches, SHA2_256 } from '../content/chunk.ts';
+import type { ChunkSet } from '../content/chunk-set.ts';
+import type { ChunkStore, GetOptions } from '../content/chunk-source.ts';
 import type { Log } from '../observe/log.ts';
-import { chunkKey, MAX_CHUNK_BYTES, matches, SHA2_256 } from './chunk.ts';
-import type { ChunkSet } from './chunk-set.ts';
-import type { ChunkStore, GetOptions } from './chunk-source.ts';
 import { collectGarbage, type GcReport, type Watermarks } from './pack-gc.ts';
 import { type Entry, PackIndex } from './pack-index.ts';
 import { decodeHeader } from './pack-record.ts';
@@ -130,7 +130,7 @@ export class PackStore implements ChunkStore, AsyncDisposable {
         `GC: the low watermark ${watermarks.lowBytes} is above the high one ${watermarks.highBytes}`,
       );
     }
-    const log = deps.log.with({ room: 'content' });
+    const log = deps.log.with({ room: 'store' });
     const at = join(directory, 'segments');
     await mkdir(at, { recursive: true, mode: 0o700 });
     const index = await PackIndex.open(join(directory, 'index.v1'), (error) => {

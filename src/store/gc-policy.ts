@@ -1,9 +1,9 @@
 import type { CID } from 'multiformats/cid';
-import { chunkKey, DAG_PB, RAW } from './chunk.ts';
-import { MANIFEST_LIMITS } from './manifest.ts';
+import { chunkKey, DAG_PB, RAW } from '../content/chunk.ts';
+import { MANIFEST_LIMITS } from '../content/manifest.ts';
+import { decodeNode } from '../content/unixfs-node.ts';
 import type { Entry } from './pack-index.ts';
 import { SEGMENT_HEADER_BYTES, type Segment } from './segment.ts';
-import { decodeNode } from './unixfs-node.ts';
 
 /** A segment is worth compacting when at least this share of it is dead. */
 const WORTH_COMPACTING = 0.1;

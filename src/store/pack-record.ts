@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { type CID, CID as Cid } from 'multiformats/cid';
 import { decode as decodeDigest } from 'multiformats/hashes/digest';
-import { MAX_CHUNK_BYTES } from './chunk.ts';
+import { MAX_CHUNK_BYTES } from '../content/chunk.ts';
 
 /**
  * One chunk in a segment file, integers big-endian:

@@ -1,7 +1,7 @@
 import { type FileHandle, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { chunkKey } from '../content/chunk.ts';
 import type { Log } from '../observe/log.ts';
-import { chunkKey } from './chunk.ts';
 import type { PackIndex } from './pack-index.ts';
 import { SEGMENT_HEADER_BYTES, Segment, scanRecords } from './segment.ts';
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { chunkCid, DAG_PB } from '../../src/content/chunk.ts';
-import { InvalidPins, Pins } from '../../src/content/pins.ts';
+import { InvalidPins, Pins } from '../../src/store/pins.ts';
 
 const [a, b] = [chunkCid(Buffer.from('a'), DAG_PB), chunkCid(Buffer.from('b'), DAG_PB)];
 const names = (pins: Pins) => pins.list().map(({ name, cid }) => [name, String(cid)]);

@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises';
 import { Level } from 'level';
 import { type CID, CID as Cid } from 'multiformats/cid';
 import { create as createDigest } from 'multiformats/hashes/digest';
-import { chunkKey, SHA2_256 } from './chunk.ts';
+import { chunkKey, SHA2_256 } from '../content/chunk.ts';
 import { headerBytes } from './pack-record.ts';
 import type { RecordPlace, Segment } from './segment.ts';
 

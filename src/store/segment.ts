@@ -3,7 +3,7 @@ import { type FileHandle, open, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { CID } from 'multiformats/cid';
-import { matches } from './chunk.ts';
+import { matches } from '../content/chunk.ts';
 import { decodeHeader, MAX_RECORD_BYTES, RECORD_MAGIC } from './pack-record.ts';
 
 /**

@@ -1,6 +1,6 @@
 import { type FileHandle, open, rm } from 'node:fs/promises';
+import { Gate } from '../content/gate.ts';
 import type { Log } from '../observe/log.ts';
-import { Gate } from './gate.ts';
 import { readFully, type Segment } from './segment.ts';
 
 /** Read files kept open, and reads under way; the active segment's writer has one descriptor more. */

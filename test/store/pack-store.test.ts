@@ -7,10 +7,10 @@ import { after, before, describe, it } from 'node:test';
 import type { CID } from 'multiformats/cid';
 import { cached } from '../../src/content/cached.ts';
 import { chunkCid } from '../../src/content/chunk.ts';
-import { StoreLocked } from '../../src/content/pack-index.ts';
-import { type Damage, PackStore, type PackStoreOptions } from '../../src/content/pack-store.ts';
-import { StoreFull } from '../../src/content/pack-writer.ts';
 import { silentLog } from '../../src/observe/log.ts';
+import { StoreLocked } from '../../src/store/pack-index.ts';
+import { type Damage, PackStore, type PackStoreOptions } from '../../src/store/pack-store.ts';
+import { StoreFull } from '../../src/store/pack-writer.ts';
 import { describeChunkStore } from '../conformance/chunk-store.ts';
 import { MemoryStore } from '../fakes/memory-store.ts';
 

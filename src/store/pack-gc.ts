@@ -1,7 +1,7 @@
 import type { CID } from 'multiformats/cid';
+import { chunkKey } from '../content/chunk.ts';
+import type { ChunkSet } from '../content/chunk-set.ts';
 import type { Log } from '../observe/log.ts';
-import { chunkKey } from './chunk.ts';
-import type { ChunkSet } from './chunk-set.ts';
 import { chooseCompaction, chooseEvictions, markArtifact } from './gc-policy.ts';
 import type { Entry, PackIndex } from './pack-index.ts';
 import type { PackWriter } from './pack-writer.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { chunkCid, DAG_PB } from '../../src/content/chunk.ts';
-import { decodeHeader, encodeHeader } from '../../src/content/pack-record.ts';
+import { decodeHeader, encodeHeader } from '../../src/store/pack-record.ts';
 
 describe('a pack record header', () => {
   it('is what it was on disk before', () => {

@@ -10,9 +10,9 @@ import { chunkCid } from '../../src/content/chunk.ts';
 import { ChunkSet } from '../../src/content/chunk-set.ts';
 import { Chunker } from '../../src/content/chunker.ts';
 import { importFile } from '../../src/content/import-file.ts';
-import { PackStore, type PackStoreOptions } from '../../src/content/pack-store.ts';
 import { readArtifact } from '../../src/content/read-artifact.ts';
 import { silentLog } from '../../src/observe/log.ts';
+import { PackStore, type PackStoreOptions } from '../../src/store/pack-store.ts';
 
 const { signal } = new AbortController();
 const chunker = new Chunker({ min: 1024, average: 4096, max: 16384 });
