@@ -14,6 +14,7 @@ export const debianPackages = {
   'busybox-static': { file: '/bin/busybox', why: 'the userland of the initramfs' },
   'signify-openbsd': { file: '/usr/bin/signify-openbsd', why: 'the release check inside the initramfs' },
   kmod: { file: '/sbin/modinfo', why: 'kernel modules of the initramfs' },
+  'xz-utils': { file: '/usr/bin/xz', why: 'Debian packages compressed by it' },
   cpio: { file: '/usr/bin/cpio', why: 'tests compare our archives with it' },
   curl: { file: '/usr/bin/curl', why: 'tests use it as a client that is not ours' },
   'dnsmasq-base': { file: '/usr/sbin/dnsmasq', why: 'tests use it as the DHCP server of another vendor' },
