@@ -21,7 +21,10 @@ interface UpFlags extends Where {
 const self = [process.execPath, resolve(process.argv[1] ?? '')];
 
 export function addLab(program: Command): void {
-  const lab = program.command('lab').description('bring a described fleet up on this machine, to try it');
+  const lab = program
+    .command('lab')
+    .description('bring a described fleet up on this machine, to try it')
+    .enablePositionalOptions();
 
   addVerb(lab, 'up <file>', {
     summary: 'make the fleet of a description: namespaces, links, agents; until Ctrl-C',
@@ -66,7 +69,6 @@ export function addLab(program: Command): void {
         return { result: report, text: report.found ? `${report.directory} is down` : 'there was no lab' };
       });
     });
-  lab.enablePositionalOptions();
 }
 
 function where(command: Command): Command {

@@ -34,6 +34,8 @@ const program = new Command('bootmesh')
   .description('A peer-to-peer boot and content mesh: every machine that has booted can boot the next one.')
   .version(version)
   .exitOverride()
+  // `lab exec NODE PROGRAM --version` asks the program.
+  .enablePositionalOptions()
   .showHelpAfterError('(--help says more)')
   .addHelpText('after', EXIT_CODES);
 
