@@ -255,7 +255,9 @@ export class Channels implements AsyncDisposable {
       try {
         await this.#advance(timestamp, read, limited);
       } catch (error) {
-        this.#refused(peer, origin, error);
+        if (error instanceof CandidateRefused) this.#refused(peer, origin, error);
+        // A full disk, for example: our own fault, which the next round meets again.
+        else if (!limited.aborted) this.#log.error('verified release metadata could not be kept', { error });
         throw error;
       }
     });
@@ -303,9 +305,7 @@ export class Channels implements AsyncDisposable {
   /** Tells of a lie. `peer` sent the documents, `origin` the timestamp that they were fetched for. */
   #refused(peer: string, origin: string, error: unknown): void {
     if (!(error instanceof CandidateRefused)) {
-      const { name } = error as Error;
-      const ours = name !== 'AbortError' && name !== 'TimeoutError';
-      this.#log[ours ? 'warn' : 'debug']('release metadata could not be judged', { peer, error });
+      this.#log.debug('a peer gave no answer about releases', { peer, error });
       return;
     }
     const { reason, document, message } = error;

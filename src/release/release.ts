@@ -120,7 +120,7 @@ export function artifactsOf(release: Release): readonly (readonly [role: Artifac
   });
 }
 
-export const ARTIFACT_ROLES = ['kernel', 'initramfs', 'rootfs'] as const;
+const ARTIFACT_ROLES = ['kernel', 'initramfs', 'rootfs'] as const;
 export type ArtifactRole = (typeof ARTIFACT_ROLES)[number];
 
 function isManifestCid(text: string): boolean {

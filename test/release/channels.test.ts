@@ -5,6 +5,7 @@ import { describe, it } from 'node:test';
 import { Metadata, MetadataKind, Root } from '@tufjs/models';
 import fc from 'fast-check';
 import { AdoptRefused, type Channels, type ReleaseEvents } from '../../src/release/channels.ts';
+import { type Disk, durableDisk } from '../../src/release/durable-file.ts';
 import { createFleetKeys, type FleetKeys, openFleetKeys } from '../../src/release/fleet-keys.ts';
 import { publish, readRepository, renew } from '../../src/release/publisher.ts';
 import { newPrivateKey, signed, signingKey, toPem } from '../../src/release/signing-key.ts';
@@ -276,6 +277,26 @@ describe('against rolling back', () => {
     assert.match(told[0] ?? '', /back: .*goes back from version 5 to 3/);
     assert.match(told[1] ?? '', /twice: .*uses version 5 for a second release/);
     assert.equal(a.current('production')?.version, 5);
+  });
+
+  it('a full disk leaves the node where it is, and whole', async () => {
+    await using fleet = await TestFleet.create();
+    const network = new FakeNetwork();
+    let full = false;
+    const replace: Disk['replace'] = (file, bytes) =>
+      full ? Promise.reject(new Error('ENOSPC')) : durableDisk.replace(file, bytes);
+    const a = await fleet.node(network.node('a'), { disk: { ...durableDisk, replace } });
+    await fleet.publish('one');
+    await a.adopt(fleet.repository, { signal });
+    await fleet.publish('two');
+    full = true;
+    await assert.rejects(a.adopt(fleet.repository, { signal }), /ENOSPC/);
+    network.liar('honest', repositoryPeer(fleet.repository));
+    network.linkQuietly('a', 'honest');
+    assert.equal((await a.refresh({ signal })).updated, false);
+    assert.equal(a.current('production')?.version, 1);
+    full = false;
+    assert.equal((await a.refresh({ signal })).version, 2);
   });
 
   it('an online key that signs an older snapshot as a newer one is refused and named', async () => {
