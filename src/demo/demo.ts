@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { readDescription } from '../fleet/description.ts';
 import { DEMO_MARKER, DEMO_PROMPT } from '../image/demo-rootfs.ts';
 import type { VirtualMachine } from '../lab/virtual-machine.ts';
 import type { Screen } from './screen.ts';
@@ -22,6 +23,7 @@ export interface DemoResult {
 }
 
 interface DemoOptions {
+  /** File of the fleet's description. */
   readonly description: string;
   readonly directory: string;
   readonly cache: string;
@@ -37,7 +39,9 @@ const BOOT_READY_MS = 15_000;
 export async function runDemo(options: DemoOptions, { signal }: { readonly signal: AbortSignal }): Promise<DemoResult> {
   const { screen } = options;
   screen.title('every machine that has booted can boot the next one');
-  await using site = await Site.open({ ...options, onProgress: (text) => screen.step('set-up', text) }, { signal });
+  const description = await readDescription(options.description);
+  const onProgress = (text: string) => screen.step('set-up', text);
+  await using site = await Site.open({ ...options, description, onProgress }, { signal });
   const { lab } = site;
   const edge = Object.keys(lab.nodes).filter((name) => name !== site.publisher);
   const machine = Object.keys(lab.description.machines)[0] ?? '';

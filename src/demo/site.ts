@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type AdminClient, connectAdmin } from '../agent/admin-client.ts';
 import type { PublishResult } from '../agent/operations.ts';
-import { readDescription } from '../fleet/description.ts';
+import type { FleetDescription } from '../fleet/description.ts';
 import { type Lab, labUp } from '../lab/lab.ts';
 import { defaultAgentConfig } from '../lab/lab-node.ts';
 import { createFleetKeys } from '../release/fleet-keys.ts';
@@ -14,13 +14,15 @@ const agentProgram = fileURLToPath(new URL('../cli/main.ts', import.meta.url));
 const installedProgram = agentProgram.replace(/\.ts$/, '.js');
 
 export interface SiteOptions {
-  /** A fleet description with one publisher, whose role is origin. */
-  readonly description: string;
+  /** A fleet with one publisher, whose role is origin. */
+  readonly description: FleetDescription;
   /** Empty, or a former site's. Keys, stores and logs go here. */
   readonly directory: string;
   /** Survives the run: packages and images. */
   readonly cache: string;
   readonly onProgress: (sentence: string) => void;
+  /** What is to be published. @default makeMaterials */
+  readonly materials?: typeof makeMaterials;
 }
 
 /** A described fleet on this machine with real agents, and a release for it; the demo's and the tests' scene. */
@@ -39,8 +41,7 @@ export class Site implements AsyncDisposable {
 
   /** Makes keys and images, brings the network up, and starts the publisher's agent alone. */
   static async open(options: SiteOptions, { signal }: { readonly signal: AbortSignal }): Promise<Site> {
-    const { directory, cache, onProgress } = options;
-    const described = await readDescription(options.description);
+    const { description: described, directory, cache, onProgress } = options;
     const publisher = Object.entries(described.nodes).find(([, node]) => node.roles.includes('origin'))?.[0];
     const [channel] = described.channels;
     if (publisher === undefined || channel === undefined) throw new TypeError('the site needs an origin and a channel');
@@ -49,7 +50,7 @@ export class Site implements AsyncDisposable {
     const { root } = await createFleetKeys(keys, { fleet: described.fleet, channels: described.channels });
     const trust = { root: join(directory, 'root.json') };
     await writeFile(trust.root, root);
-    const materials = await makeMaterials({ cache, keys, directory, onProgress }, { signal });
+    const materials = await (options.materials ?? makeMaterials)({ cache, keys, directory, onProgress }, { signal });
     const lab = await labUp(
       { ...described, trust },
       {

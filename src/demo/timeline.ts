@@ -101,7 +101,7 @@ function guestMoment({ at, text }: SerialLine, lab: Lab): Moment | undefined {
   const marker = /bootmesh-demo up rootfs_sha256=([0-9a-f]{64})/.exec(text);
   if (marker) return { at, stage: 'up', detail: `it hashed its own rootfs: ${marker[1]}` };
   const [, event, rest = ''] =
-    /^bootmesh: (init|net up|ticket ok|rootfs ok|neighbour \w+|refused|switch root) ?(.*)/.exec(text) ?? [];
+    /^bootmesh: (init|net up|ticket ok|rootfs ok|neighbour \w+|refused|switch root)(?: (.*)|$)/.exec(text) ?? [];
   if (event === undefined) return undefined;
   const detail = rest
     .replace(/ t=[\d.]+$/, '')

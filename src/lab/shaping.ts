@@ -28,14 +28,21 @@ const MAX_QUEUE = 4 * 1024 * 1024;
  * frames it becomes (qdisc_pkt_len_init), so offloads may stay on and the bytes are those of the wire.
  */
 export async function shape(namespace: Namespace, name: string, bitsPerSecond: number): Promise<void> {
+  await tc(namespace, 'qdisc', 'replace', 'dev', name, 'root', 'handle', '1:', 'htb', 'default', '1');
+  await reshape(namespace, name, bitsPerSecond);
+}
+
+/** Gives a shaped interface another rate, while it carries traffic. Its counter goes on. */
+export async function reshape(namespace: Namespace, name: string, bitsPerSecond: number): Promise<void> {
   const bytesPerSecond = bitsPerSecond / 8;
   const burst = String(Math.max(MIN_BURST, Math.round(bytesPerSecond * BURST_SECONDS)));
   const queue = Math.min(MAX_QUEUE, Math.max(MIN_QUEUE, Math.round(bytesPerSecond * QUEUE_SECONDS)));
-  const tc = (...args: string[]) => command(['tc', '-n', namespace.name, ...args]);
-  await tc('qdisc', 'replace', 'dev', name, 'root', 'handle', '1:', 'htb', 'default', '1');
   const rate = ['rate', `${bitsPerSecond}bit`, 'burst', burst, 'cburst', burst, 'quantum', '60000'];
-  await tc('class', 'replace', 'dev', name, 'parent', '1:', 'classid', CLASS, 'htb', ...rate);
-  await tc('qdisc', 'replace', 'dev', name, 'parent', CLASS, 'handle', '10:', 'bfifo', 'limit', String(queue));
+  await tc(namespace, 'class', 'replace', 'dev', name, 'parent', '1:', 'classid', CLASS, 'htb', ...rate);
+  await tc(
+    namespace,
+    ...['qdisc', 'replace', 'dev', name, 'parent', CLASS, 'handle', '10:', 'bfifo', 'limit', String(queue)],
+  );
 }
 
 /** The counter of an interface that was given to `shape`. */
@@ -52,4 +59,8 @@ export function parseCounter(text: string): Counter | undefined {
     /^class htb 1:1 .*\n\s*Sent (\d+) bytes (\d+) pkt \(dropped (\d+),/m.exec(text) ?? [];
   if (bytes === undefined) return undefined;
   return { bytes: Number(bytes), packets: Number(packets), drops: Number(drops) };
+}
+
+function tc(namespace: Namespace, ...args: string[]) {
+  return command(['tc', '-n', namespace.name, ...args]);
 }

@@ -9,10 +9,10 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { CLOUD_KERNEL, debianKernel } from '../../src/image/debian-kernel.ts';
 import { buildInitramfs } from '../../src/image/initramfs.ts';
-import { buildRootfs } from '../../src/image/rootfs.ts';
 import { connect, createNamespace, type Namespace } from '../../src/lab/namespace.ts';
 import { startMachine, type VirtualMachine } from '../../src/lab/virtual-machine.ts';
 import type { NeighbourEvent, NeighbourPlan } from '../fakes/neighbour.ts';
+import { buildSmallRootfs } from './small-rootfs.ts';
 
 const CACHE = fileURLToPath(new URL('../../.cache/debian', import.meta.url));
 const NEIGHBOUR = fileURLToPath(new URL('../fakes/neighbour.ts', import.meta.url));
@@ -34,15 +34,6 @@ export function missingForGuests(): string {
   if (process.getuid?.() !== 0) missing.unshift('root');
   return missing.length === 0 ? '' : `guests need ${missing.join(', ')}`;
 }
-
-/** A small rootfs whose init prints this with the hash of the device it was mounted from. */
-export const MARKER = /guest up sha256=([0-9a-f]{64})/;
-const INIT = `#!/bin/busybox sh
-device=$(busybox awk '$2 == "/run/bootmesh/lower" { print $1 }' /proc/mounts)
-echo "guest up sha256=$(busybox sha256sum < $device | busybox cut -c 1-64)"
-busybox touch /written && echo "guest can write"
-while :; do busybox sleep 60; done
-`;
 
 /** One segment with a machine's tap, and neighbours in namespaces of their own. */
 export class GuestLab implements AsyncDisposable {
@@ -77,12 +68,10 @@ export class GuestLab implements AsyncDisposable {
       },
       { signal },
     );
-    const files = [
-      { path: 'usr/bin/busybox', mode: 0o755, data: await readFile('/bin/busybox') },
-      { path: 'usr/sbin/init', mode: 0o755, data: INIT },
-      { path: 'filler', mode: 0o644, data: noise(9 * 1024 * 1024) },
-    ];
-    await buildRootfs({ cache: CACHE, packages: [], files, output: join(directory, 'rootfs') }, { signal });
+    await buildSmallRootfs(
+      { cache: CACHE, output: join(directory, 'rootfs'), fillerBytes: 9 * 1024 * 1024 },
+      { signal },
+    );
     const segment = await createNamespace(`bm-guest-${process.pid}`);
     const lab = new GuestLab(directory, kernel.vmlinuz, await readFile(join(directory, 'rootfs')), segment);
     await segment.addBridge('lan', { addresses: ['10.88.0.1/24'] });
@@ -222,11 +211,4 @@ function signify(directory: string, args: readonly string[]): void {
 
 function sha256(bytes: Uint8Array | string): string {
   return createHash('sha256').update(bytes).digest('hex');
-}
-
-/** Bytes that do not repeat and are the same in every run. */
-function noise(length: number): Buffer {
-  const bytes = Buffer.alloc(length);
-  for (let at = 0; at < length; at += 32) createHash('sha256').update(String(at)).digest().copy(bytes, at);
-  return bytes;
 }

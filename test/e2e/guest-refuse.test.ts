@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import type { VirtualMachine } from '../../src/lab/virtual-machine.ts';
-import { GuestLab, MARKER, missingForGuests } from './guest-lab.ts';
+import { GuestLab, missingForGuests } from './guest-lab.ts';
+import { MARKER } from './small-rootfs.ts';
 
 const missing = missingForGuests();
 const options = { skip: missing === '' ? false : missing, timeout: 60_000 };
