@@ -31,7 +31,10 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
     may: ['observe', 'content', 'store', 'schedule', 'swarm', 'fleet', 'boot', 'image', 'release', 'gateway'],
     why: 'introduces the rooms to each other; no one else does',
   },
-  demo: { may: ['agent', 'fleet', 'image', 'lab', 'observe'], why: 'shows the main job with the parts a user has' },
+  demo: {
+    may: ['agent', 'fleet', 'image', 'lab', 'observe', 'release'],
+    why: 'shows the main job with the parts a user has',
+  },
   cli: {
     may: [
       'observe',

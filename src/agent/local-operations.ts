@@ -7,7 +7,7 @@ import { publish } from '../release/publisher.ts';
 import { artifactsOf } from '../release/release.ts';
 import type { VerifiedRelease } from '../release/trusted-state.ts';
 import { importArtifact } from './import-artifact.ts';
-import type { MeshNode } from './node.ts';
+import { type MeshNode, repositoryOf } from './node.ts';
 import {
   type ArtifactLine,
   type ChannelLine,
@@ -71,7 +71,7 @@ export class LocalOperations implements Operations {
       imported.set(role, artifact);
     }
     const refs = Object.fromEntries([...imported].map(([role, { ref }]) => [role, ref]));
-    const directory = join(this.#deps.data, 'repository');
+    const directory = repositoryOf(this.#deps);
     const release = await publish({ keys, directory, channel: input.channel, cmdline: input.cmdline, ...refs });
     for (const [role, { manifest }] of imported) {
       await store.pins.pin(releasePin({ ...release, role }), manifest.cid);
@@ -202,7 +202,7 @@ export class LocalOperations implements Operations {
     const following = this.#node.releases?.follower.list() ?? [];
     return following.map(({ channel, newest, progress, held }) => ({
       channel,
-      ...(newest && { version: newest.version, held: heldShare(newest, held, progress) }),
+      ...(newest && { version: newest.version, held: heldShare(newest, held, progress), stale: newest.stale }),
     }));
   }
 

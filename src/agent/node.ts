@@ -12,6 +12,7 @@ import { createSwarm, type Swarm } from '../swarm/swarm.ts';
 import { Artifacts } from './artifacts.ts';
 import { type Config, ConfigError } from './config.ts';
 import { Follower } from './follower.ts';
+import { Renewal } from './renewal.ts';
 
 /** Fleet name and site of a node that has no fleet description. */
 const ALONE = { fleet: 'alone', site: 'default' } as const;
@@ -87,6 +88,7 @@ export class MeshNode implements AsyncDisposable {
         { directory: join(config.data, 'release'), trustRoot, follow: config.channels },
       ),
     );
+    if (keys !== undefined) stack.use(new Renewal({ keys, repository: repositoryOf(config), channels, log }));
     follower = stack.use(new Follower({ channels, artifacts, pins: store.pins, log }, config.channels));
     return new MeshNode({ ...parts, releases: { channels, follower } }, stack.move());
   }
@@ -98,6 +100,11 @@ export class MeshNode implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
   }
+}
+
+/** Where a node that publishes keeps the fleet's TUF repository. */
+export function repositoryOf({ data }: Pick<Config, 'data'>): string {
+  return join(data, 'repository');
 }
 
 function ownMember(config: Config, roster: Roster, { peerId }: Identity): Member | undefined {

@@ -96,6 +96,8 @@ export interface ChannelLine {
   readonly version?: number;
   /** Share of its bytes that are in this node's store, 0 to 1. */
   readonly held?: number;
+  /** Its signed metadata has expired: what runs goes on, nothing new is installed. */
+  readonly stale?: boolean;
 }
 
 export interface StatusResult {

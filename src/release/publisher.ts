@@ -26,7 +26,7 @@ export class PublishRefused extends Error {
 }
 
 /** How long each role's metadata is believed, days. */
-const EXPIRY_DAYS = { targets: 365, channel: 365, snapshot: 90, timestamp: 30 };
+export const EXPIRY_DAYS = { targets: 365, channel: 365, snapshot: 90, timestamp: 30 };
 
 interface Repository {
   readonly keys: FleetKeys;
