@@ -110,7 +110,11 @@ function answerHead(
     ...(range === 'whole' ? {} : { 'Content-Range': `bytes ${start}-${end - 1}/${size}` }),
     ...caching,
   });
-  if (request.method === 'GET') return { start, end };
+  if (request.method === 'GET') {
+    // Node keeps the head back for the first bytes, and a firmware that hears nothing gives up.
+    response.flushHeaders();
+    return { start, end };
+  }
   response.end();
   return undefined;
 }

@@ -28,8 +28,8 @@ const PIECE_BYTES = 256 * 1024;
 
 /**
  * Sends what `read` yields as the body of an answer whose head is written, at the reader's pace: at most one piece of
- * the source is held. Resolves when the last byte has been handed to the kernel. When the source fails, yields more
- * or less than `length`, or stalls, the promise rejects and the caller must destroy the response: a client then sees
+ * the source is held. Resolves when the last byte has been handed to the kernel. When the source fails, yields too
+ * much or too little, or stalls, the promise rejects and the caller must destroy the response: a client then sees
  * a connection that broke, never an answer that looks whole.
  */
 export async function sendBody(
@@ -54,6 +54,7 @@ export async function sendBody(
         onBytes(piece.length);
         stalled.refresh();
       }
+      if (sent === length) break;
     }
     stop.signal.throwIfAborted();
     if (sent < length) throw new BodyError(`the source ended after ${sent} of ${length} bytes`);
