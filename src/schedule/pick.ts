@@ -35,8 +35,14 @@ export interface Pick {
   readonly uploader: Uploader;
 }
 
-/** How many wanted chunks one pick looks at: rarest-first on a random sample is as good, and its cost is bounded. */
-const SAMPLE = 4096;
+/**
+ * How many wanted chunks one pick looks at, at least, and for each that it may take: the rarest of a random sample are
+ * rare enough, and looking at all of a large set for every few chunks is most of what a fast download costs.
+ */
+const SAMPLE = 256;
+const SAMPLE_PER_PICK = 8;
+/** A usual chunk, to tell how many of them fit into the uploaders' room. */
+const TYPICAL_BYTES = 64 * 1024;
 
 /**
  * Which chunk from whom next. Urgent chunks first, then the rarest, ties at random. A chunk that a neighbour holds
@@ -47,13 +53,14 @@ const SAMPLE = 4096;
 export function pick(input: PickInput, random: () => number): Pick[] {
   const open = input.uploaders.filter((uploader) => uploader.room > 0);
   if (open.length === 0 || input.limit <= 0) return [];
+  const most = Math.min(input.limit, Math.ceil(sum(open, (uploader) => uploader.room) / TYPICAL_BYTES));
   const candidates: { index: number; rank: number; tie: number }[] = [];
   const consider = (index: number) => {
     const holders = count(input.uploaders, index);
     if (holders > 0) candidates.push({ index, rank: input.urgent.has(index) ? -1 : holders, tie: random() });
   };
   for (const index of input.urgent) consider(index);
-  for (const index of input.wanted.walk(SAMPLE, random)) if (!input.urgent.has(index)) consider(index);
+  for (const index of input.wanted.walk(Math.max(SAMPLE, SAMPLE_PER_PICK * most), random)) if (!input.urgent.has(index)) consider(index);
   candidates.sort((a, b) => a.rank - b.rank || a.tie - b.tie);
 
   const picks: Pick[] = [];
@@ -102,4 +109,8 @@ function count(uploaders: readonly Uploader[], index: number): number {
   let holders = 0;
   for (const uploader of uploaders) if (uploader.map.has(index)) holders += 1;
   return holders;
+}
+
+function sum(uploaders: readonly Uploader[], of: (uploader: Uploader) => number): number {
+  return uploaders.reduce((total, uploader) => total + of(uploader), 0);
 }

@@ -4,6 +4,7 @@ import type { ChunkSet } from '../content/chunk-set.ts';
 import type { ChunkStore } from '../content/chunk-source.ts';
 import type { Log } from '../observe/log.ts';
 import type { WindowOptions } from '../schedule/window.ts';
+import { BufferPool } from './buffer-pool.ts';
 import { ControlStream, EXCHANGE_PROTOCOL } from './control-stream.ts';
 import { Link, type LinkEvents } from './link.ts';
 import { LocalSet } from './local-set.ts';
@@ -69,6 +70,7 @@ export class Exchange implements Disposable {
   readonly #deps: ExchangeDeps;
   readonly #options: ExchangeOptions;
   readonly #slots = new UploadSlots();
+  readonly #buffers = new BufferPool();
   readonly #self: string;
   readonly #abort = new AbortController();
   readonly #dirty = new Set<LocalSet>();
@@ -145,7 +147,11 @@ export class Exchange implements Disposable {
         settled: (one) => this.#settled(one),
         budget: () => this.#options.maxBytesInFlight - this.#storing - this.#outstanding(),
         storing: (bytes) => {
-          this.#storing += bytes;
+          this.#storing += bytes.length;
+        },
+        settledStore: (bytes, kept) => {
+          this.#storing -= bytes.length;
+          if (kept) this.#buffers.give(bytes);
         },
         changed: (one) => this.#changed(one),
         seek: (one) => this.#deps.seek(one.set),
@@ -243,6 +249,7 @@ export class Exchange implements Disposable {
   #lane(stream: Stream, link: Link): StreamLane {
     return new StreamLane(stream, {
       allow: (request, flags) => link.allow(request, flags),
+      allocate: (length) => this.#buffers.take(length),
       onFrame: (frame) => link.onFrame(frame),
       onProgress: (bytes) => link.onProgress(bytes),
       onClose: (malformed) => link.close(malformed),

@@ -35,12 +35,14 @@ export function encodeFrame({ request, flags, bytes }: Frame): Uint8Array {
 export interface FrameReaderOptions {
   /** Most bytes that frame `request` may carry; 0 refuses it. Asked before its buffer is allocated. */
   allow(request: number, flags: number): number;
+  /** A buffer for the bytes of a frame that `allow` let pass. */
+  allocate(length: number): Uint8Array;
   onFrame(frame: Frame): void;
 }
 
 /**
- * Cuts a lane's byte stream into frames. A frame's bytes are copied once, into a buffer of exactly its length, which
- * is what the hash and the store want. Throws `MalformedFrame`; the reader is of no use afterwards.
+ * Cuts a lane's byte stream into frames. A frame's bytes are copied once, into a view of exactly its length, which is
+ * what the hash and the store want. Throws `MalformedFrame`; the reader is of no use afterwards.
  */
 export class FrameReader {
   readonly #options: FrameReaderOptions;
@@ -77,7 +79,7 @@ export class FrameReader {
     if (length === 0 || length > Math.min(MAX_CHUNK_BYTES, this.#options.allow(request, flags))) {
       throw new MalformedFrame(`${length} bytes with flags ${flags} for request ${request} are not what was asked for`);
     }
-    this.#body = Buffer.allocUnsafeSlow(length);
+    this.#body = this.#options.allocate(length);
     this.#bodyFilled = 0;
   }
 

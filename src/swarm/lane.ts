@@ -14,6 +14,8 @@ export interface Lane {
 export interface LaneEvents {
   /** Most bytes that this frame may carry; 0 when nothing like it was asked for. */
   allow(request: number, flags: number): number;
+  /** A buffer for the bytes of a frame that `allow` let pass. */
+  allocate(length: number): Uint8Array;
   onFrame(frame: Frame): void;
   /** Bytes arrived, perhaps of an unfinished frame: the peer is alive. */
   onProgress(bytes: number): void;

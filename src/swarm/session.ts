@@ -24,8 +24,10 @@ export interface SessionDeps {
   settled(session: Session): boolean;
   /** Bytes that may still be asked for, over all sessions. */
   budget(): number;
-  /** Bytes on their way into the store, more or less than before. */
-  storing(bytes: number): void;
+  /** These bytes are on their way into the store… */
+  storing(bytes: Uint8Array): void;
+  /** …and no longer. Only a buffer that was `kept` may be used again: a store that fails may still hold it. */
+  settledStore(bytes: Uint8Array, kept: boolean): void;
   /** There is news for the peers, or a reason to plan again. */
   changed(local: LocalSet): void;
   /** No peer that we know holds what we want. */
@@ -209,7 +211,7 @@ export class Session implements RequestOwner {
     this.#wanted.delete(index);
     this.#dropFlights(index);
     this.#storing.add(index);
-    this.#deps.storing(bytes.length);
+    this.#deps.storing(bytes);
     void this.#store(index, request, bytes);
   }
 
@@ -233,21 +235,24 @@ export class Session implements RequestOwner {
   }
 
   async #store(index: number, request: PendingRequest, bytes: Uint8Array): Promise<void> {
+    const size = bytes.length;
+    let kept = false;
     try {
       await this.#deps.store.put(request.cid, bytes);
+      kept = true;
     } catch (error) {
       this.done.reject(error);
       this.#urgent.get(index)?.settle.reject(error);
       return;
     } finally {
       this.#storing.delete(index);
-      this.#deps.storing(-bytes.length);
+      this.#deps.settledStore(bytes, kept);
     }
-    this.#bytes += bytes.length;
+    this.#bytes += size;
     this.#chunks += 1;
     this.local.stored(index);
     this.#urgent.get(index)?.settle.resolve(true);
-    for (const listener of this.#listeners) listener(bytes.length);
+    for (const listener of this.#listeners) listener(size);
     this.#finishIfComplete();
     this.#deps.changed(this.local);
   }

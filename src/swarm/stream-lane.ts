@@ -10,7 +10,7 @@ export class StreamLane implements Lane {
 
   constructor(stream: Stream, events: LaneEvents) {
     this.#stream = stream;
-    const reader = new FrameReader({ allow: events.allow, onFrame: events.onFrame });
+    const reader = new FrameReader(events);
     let malformed: Error | undefined;
     // The event, and not the stream's iterator: that one buffers without a bound, and costs a turn per message.
     stream.addEventListener('message', (event: StreamMessageEvent) => {

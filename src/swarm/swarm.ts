@@ -127,6 +127,7 @@ export class Swarm implements AsyncDisposable {
     options.signal.throwIfAborted();
     const startedAt = performance.now();
     const local = await this.#exchange.open(set);
+    options.signal.throwIfAborted();
     const session = this.#exchange.session(local, options.priority);
     const total = set.bytes;
     let bytes = set.chunks.reduce((sum, { size }, index) => sum + (local.have.has(index) ? size : 0), 0);

@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { generateKeyPair } from '@libp2p/crypto/keys';
 import type { PrivateKey } from '@libp2p/interface';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
@@ -24,6 +26,7 @@ export interface NodePlan {
   /** Leave it out of the members that others dial. */
   readonly undialled?: boolean;
   readonly options?: SwarmOptions;
+  readonly privateKey?: PrivateKey;
 }
 
 /** Real swarms on loopback that know each other: all are members, each dials those that were started before it. */
@@ -48,7 +51,7 @@ export class Fleet implements AsyncDisposable, Membership {
       {
         store,
         membership: { member: (peer) => this.member(peer), members: [...this.members] },
-        privateKey: await this.key(plan.site),
+        privateKey: plan.privateKey ?? (await this.key(plan.site)),
         log: plan.log ?? silentLog,
         metrics: createMetrics(),
       },
@@ -61,9 +64,33 @@ export class Fleet implements AsyncDisposable, Membership {
     return { swarm, store };
   }
 
+  /** Nodes of one site that start at the same moment, and know of each other as a roster tells them. */
+  async together(count: number, plan: Omit<NodePlan, 'listen' | 'privateKey'> = {}): Promise<Node[]> {
+    const plans = await Promise.all(
+      Array.from({ length: count }, async () => {
+        const privateKey = await this.key(plan.site);
+        const listen = `/ip4/127.0.0.1/tcp/${await freePort()}`;
+        const peerId = peerIdFromPrivateKey(privateKey).toString();
+        this.members.push({ peerId, site: plan.site ?? 'edge', addresses: [listen] });
+        return { ...plan, privateKey, listen, undialled: true };
+      }),
+    );
+    return Promise.all(plans.map((one) => this.node(one)));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
   }
+}
+
+/** A TCP port that was free a moment ago. */
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
 }
 
 export interface Content {
@@ -101,4 +128,17 @@ export async function holdsAll(store: ChunkStore, chunks: Iterable<Chunk>): Prom
 /** A signal that fails the test when it takes longer than it ever should. */
 export function soon(ms = 20_000): { readonly signal: AbortSignal; readonly priority: 'foreground' } {
   return { signal: AbortSignal.timeout(ms), priority: 'foreground' };
+}
+
+interface Line {
+  readonly sentence: string;
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/** A log that remembers what was said. */
+export function recordingLog(): { readonly log: Log; readonly lines: readonly Line[] } {
+  const lines: Line[] = [];
+  const write = (sentence: string, fields: Readonly<Record<string, unknown>> = {}) => void lines.push({ sentence, fields });
+  const log: Log = { debug: write, info: write, warn: write, error: write, with: () => log };
+  return { log, lines };
 }
