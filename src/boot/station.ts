@@ -157,8 +157,8 @@ export class Station implements AsyncDisposable {
   }
 
   #answering(): boolean {
-    const ready = this.#dhcp?.canServe && this.#dhcp.role !== 'undecided';
-    return ready && this.#deps.held() !== undefined && this.#deps.load() < this.#options.maxLoad;
+    if (!this.#dhcp?.canServe || this.#dhcp.role === 'undecided') return false;
+    return this.#deps.held() !== undefined && this.#deps.load() < this.#options.maxLoad;
   }
 
   #heartbeat(): ReturnType<SegmentDeps['heartbeat']> {

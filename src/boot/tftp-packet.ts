@@ -34,7 +34,9 @@ const MAX_BLOCK_BYTES = 65_464;
 const MAX_OPTIONS = 16;
 
 /** @throws TftpFormatError */
-export function decodeTftp(bytes: Uint8Array): TftpPacket {
+export function decodeTftp(input: Uint8Array): TftpPacket {
+  // A plain array over the same memory: `slice` of a Buffer would be a view, and keep a whole receive slab alive.
+  const bytes = new Uint8Array(input.buffer, input.byteOffset, input.byteLength);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (bytes.length < 4 || bytes.length > MAX_BLOCK_BYTES + 4) throw new TftpFormatError(`${bytes.length} bytes`);
   const body = bytes.subarray(2);

@@ -49,7 +49,9 @@ const MIN_OUTPUT_BYTES = 300;
 const MAX_OUTPUT_BYTES = 1472;
 
 /** @throws DhcpError */
-export function decodeDhcp(bytes: Uint8Array): DhcpPacket {
+export function decodeDhcp(input: Uint8Array): DhcpPacket {
+  // A plain array over the same memory: `slice` of a Buffer would be a view, and keep a whole receive slab alive.
+  const bytes = new Uint8Array(input.buffer, input.byteOffset, input.byteLength);
   if (bytes.length < OPTIONS_AT || bytes.length > MAX_INPUT_BYTES) {
     throw new DhcpError(
       'DHCP_SIZE',
@@ -81,7 +83,7 @@ export function decodeDhcp(bytes: Uint8Array): DhcpPacket {
     yiaddr: addressText(view.getUint32(16)),
     siaddr: addressText(view.getUint32(20)),
     giaddr: addressText(view.getUint32(24)),
-    chaddr: bytes.slice(28, 28 + hlen),
+    chaddr: bytes.subarray(28, 28 + hlen),
     sname: overload & 2 ? '' : text(sname),
     file: overload & 1 ? '' : text(file),
     options,
@@ -97,12 +99,19 @@ function readOptions(field: Uint8Array, into: Map<number, Uint8Array>): void {
     at += 1;
     if (code === PAD) continue;
     const size = field[at] ?? 256;
-    const value = field.slice(at + 1, at + 1 + size);
+    const value = field.subarray(at + 1, at + 1 + size);
     if (value.length !== size) throw new DhcpError('DHCP_OPTION', `option ${code} runs past the end of its field`);
     const before = into.get(code);
-    into.set(code, before === undefined ? value : Buffer.concat([before, value]));
+    into.set(code, before === undefined ? value : joined(before, value));
     at += 1 + size;
   }
+}
+
+function joined(a: Uint8Array, b: Uint8Array): Uint8Array {
+  const both = new Uint8Array(a.length + b.length);
+  both.set(a);
+  both.set(b, a.length);
+  return both;
 }
 
 /** Up to the first NUL. */

@@ -74,6 +74,11 @@ export class Turns implements Disposable {
     this.#waiting.delete(id);
   }
 
+  /** Answers that are held back now. */
+  get waiting(): number {
+    return this.#waiting.size;
+  }
+
   [Symbol.dispose](): void {
     for (const timer of this.#waiting.values()) clearTimeout(timer);
     this.#waiting.clear();

@@ -4,14 +4,36 @@ import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { BootStatus } from '../../src/boot/boot.ts';
 import type { BootOptions } from '../../src/boot/options.ts';
+import { type DhcpPacket, decodeDhcp } from '../../src/dhcp/packet.ts';
 import { connect, createNamespace, type Namespace } from '../../src/lab/namespace.ts';
+import type { Ask } from './asker-program.ts';
 import type { NodeDescription } from './node-program.ts';
 
 const PROGRAM = fileURLToPath(new URL('node-program.ts', import.meta.url));
+/**
+ * V8 lets the young generation grow to 64 MiB and more before it collects; bounded, what a test measures is what is
+ * kept, and not what has not been collected yet.
+ */
+const HEAP = ['--max-semi-space-size=4'];
+const ASKER = fileURLToPath(new URL('asker-program.ts', import.meta.url));
+
+/** Sends datagrams from a namespace's port 68 side, and returns the DHCP replies that arrive meanwhile. */
+export async function ask(namespace: Namespace, asks: readonly Ask[]): Promise<{ from: string; packet: DhcpPacket }[]> {
+  const child = namespace.spawn([process.execPath, ASKER], { stdio: ['pipe', 'pipe', 'inherit'] });
+  child.stdin?.end(JSON.stringify(asks));
+  const [stdout] = await Promise.all([text(child.stdout as Readable), once(child, 'exit')]);
+  const lines = stdout.split('\n').filter(Boolean);
+  return lines.map((line) => {
+    const { from, hex } = JSON.parse(line) as { from: string; hex: string };
+    return { from, packet: decodeDhcp(Buffer.from(hex, 'hex')) };
+  });
+}
 
 interface Message {
   readonly ready?: boolean;
@@ -136,7 +158,11 @@ export class SegmentLab implements AsyncDisposable {
     name: string,
     host: number,
     options: Partial<BootOptions>,
-    extra: Partial<Pick<NodeDescription, 'release' | 'logLevel'>> & { namespace?: Namespace; v6only?: boolean } = {
+    extra: Partial<Pick<NodeDescription, 'release' | 'logLevel'>> & {
+      namespace?: Namespace;
+      v6only?: boolean;
+      asNobody?: boolean;
+    } = {
       release: { version: 1, commandLine: 'console=ttyS0' },
     },
   ): Promise<SegmentNode> {
@@ -152,7 +178,8 @@ export class SegmentLab implements AsyncDisposable {
       ...(extra.release === undefined ? {} : { release: extra.release }),
       ...(extra.logLevel === undefined ? {} : { logLevel: extra.logLevel }),
     };
-    const child = namespace.spawn([process.execPath, PROGRAM], {
+    const nobody = ['setpriv', '--reuid', '65534', '--clear-groups', '--bounding-set', '-all', '--inh-caps', '-all'];
+    const child = namespace.spawn([...(extra.asNobody ? nobody : []), process.execPath, ...HEAP, PROGRAM], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       env: { ...process.env, BOOT_NODE: JSON.stringify(description) },
     });
