@@ -1,9 +1,10 @@
 import { connect, createNamespace, Namespace } from './namespace.ts';
+import { advertiseRouters } from './router-advertisement.ts';
 import { shape } from './shaping.ts';
 import { BRIDGE, type PlannedEnd, type Topology } from './topology.ts';
 
 /**
- * Makes all namespaces, cables, rates, taps and routes of a plan, in that order. When it rejects, what was made so
+ * Makes all namespaces, cables, rates, taps, routes and router advertisements of a plan, in that order. When it rejects, what was made so
  * far is still there: the caller removes the namespaces of the plan, whether they came to be or not.
  */
 export async function buildNetwork(topology: Topology, { signal }: { readonly signal: AbortSignal }): Promise<void> {
@@ -32,6 +33,7 @@ export async function buildNetwork(topology: Topology, { signal }: { readonly si
     signal.throwIfAborted();
     await new Namespace(namespace).addRoute(to, via);
   }
+  advertiseRouters(topology.solicited);
 }
 
 function real(end: PlannedEnd) {

@@ -62,6 +62,8 @@ export interface Topology {
   readonly machines: Readonly<Record<string, PlannedMachine>>;
   /** Per site the interfaces whose counters say what its uplink carried. */
   readonly uplinks: Readonly<Record<string, { readonly toSite: Port; readonly fromSite: Port }>>;
+  /** Routers' interfaces at segments with IPv6 and bare machines, which solicit routers. */
+  readonly solicited: readonly Port[];
   /** Per segment with IPv4 the addresses that a DHCP server may give to bare machines. */
   readonly pools: Readonly<Record<string, { readonly from: string; readonly to: string }>>;
 }
@@ -104,6 +106,7 @@ export function planTopology(description: FleetDescription, id: string): Topolog
     nodes,
     machines,
     uplinks: Object.fromEntries(plan.sites.map((site) => [site, plan.uplink(site)])),
+    solicited: plan.solicited(),
     pools: plan.pools(),
   };
 }
@@ -245,6 +248,15 @@ class Plan {
     return Object.values(nodes).flatMap(({ namespace, router }) =>
       [router.ipv4, router.ipv6].flatMap((via) => (via === undefined ? [] : [{ namespace, to: 'default', via }])),
     );
+  }
+
+  solicited(): Port[] {
+    const bare = new Set(Object.values(this.#description.machines).map(({ segment }) => segment));
+    return this.segments.flatMap((segment) => {
+      const { site = '', families = [] } = this.#description.segments[segment] ?? {};
+      if (!bare.has(segment) || !families.includes('ipv6')) return [];
+      return [{ namespace: this.router(site), interface: `lan${this.#number(segment)}` }];
+    });
   }
 
   pools(): Record<string, { from: string; to: string }> {

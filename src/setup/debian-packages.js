@@ -17,7 +17,10 @@ export const debianPackages = {
   'xz-utils': { file: '/usr/bin/xz', why: 'Debian packages compressed by it' },
   cpio: { file: '/usr/bin/cpio', why: 'tests compare our archives with it' },
   curl: { file: '/usr/bin/curl', why: 'tests use it as a client that is not ours' },
-  'dnsmasq-base': { file: '/usr/sbin/dnsmasq', why: 'tests use it as the DHCP server of another vendor' },
+  'dnsmasq-base': {
+    file: '/usr/sbin/dnsmasq',
+    why: 'IPv6 routers of the lab; tests use it as the DHCP server of another vendor',
+  },
 };
 
 /** The packages of the list above that this machine lacks. */

@@ -45,6 +45,7 @@ test('each site has a router, each segment a switch, each node a cable with addr
   assert.equal(plan.nodes['publisher']?.addresses.ipv4, '10.77.3.11');
   assert.deepEqual(plan.pools['machines'], { from: '10.77.1.100', to: '10.77.1.199' });
   assert.equal(plan.machines['bare-1']?.namespace, 'bm-abc-s-machines');
+  assert.deepEqual(plan.solicited, [{ namespace: 'bm-abc-r-edge', interface: 'lan1' }]);
 });
 
 test('a segment of IPv6 only has no IPv4 address, route or pool', () => {
