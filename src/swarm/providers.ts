@@ -6,8 +6,12 @@ import type { SwarmNode } from './node.ts';
 const WALK_MS = 8_000;
 /** Providers looked at per walk. */
 const MAX_PROVIDERS = 8;
-/** Announcements under way or waiting; more are left to the DHT's own republishing. */
-const MAX_PROVIDING = 64;
+/** Names that we announce; the DHT republishes them by itself once they are told. */
+const MAX_PROVIDED = 1024;
+/** After a connection, more are awaited for this long before we announce again, milliseconds. */
+const REPROVIDE_PAUSE_MS = 500;
+/** Kademlia's k: with this many peers told, more of them change nothing. */
+const ENOUGH_PEERS = 20;
 /** The same name is not looked up again for this long, milliseconds. */
 const LOOKUP_PAUSE_MS = 3_000;
 
@@ -18,7 +22,10 @@ export class Providers implements Disposable {
   readonly #admits: (peerId: string) => boolean;
   readonly #abort = new AbortController();
   readonly #lookups = new Map<string, number>();
-  #providing = 0;
+  /** What we announce, and how many peers we had when we last did. */
+  readonly #provided = new Map<string, { readonly cid: CID; told: number }>();
+  #announcing = Promise.resolve();
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(deps: { readonly node: SwarmNode; readonly log: Log; admits(peerId: string): boolean }) {
     this.#node = deps.node;
@@ -27,16 +34,20 @@ export class Providers implements Disposable {
   }
 
   /** Says in the DHT that we hold (part of) `cid`. Fails quietly: connected peers know without it. */
-  async provide(cid: CID): Promise<void> {
-    if (this.#providing >= MAX_PROVIDING || this.#abort.signal.aborted) return;
-    this.#providing += 1;
-    try {
-      for await (const _ of this.#node.services.dht.provide(cid, { signal: this.#signal() }));
-    } catch (error) {
-      this.#log.debug('not announced in the dht', { cid: cid.toString(), error });
-    } finally {
-      this.#providing -= 1;
-    }
+  provide(cid: CID): void {
+    const key = cid.toString();
+    if (this.#provided.has(key) || this.#provided.size >= MAX_PROVIDED) return;
+    this.#provided.set(key, { cid, told: 0 });
+    this.#announceSoon();
+  }
+
+  withdraw(cid: CID): void {
+    if (this.#provided.delete(cid.toString())) void this.#node.services.dht.cancelReprovide(cid).catch(() => undefined);
+  }
+
+  /** There is somebody more to tell. */
+  connected(): void {
+    this.#announceSoon();
   }
 
   /** Connects to providers of `cid` that are members; resolves to the ids of those that it found. */
@@ -70,6 +81,28 @@ export class Providers implements Disposable {
 
   [Symbol.dispose](): void {
     this.#abort.abort();
+    clearTimeout(this.#timer);
+  }
+
+  #announceSoon(): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#announcing = this.#announcing.then(() => this.#announce());
+    }, REPROVIDE_PAUSE_MS).unref();
+  }
+
+  /** Tells the peers nearest to each name, one name after the other: a walk each. */
+  async #announce(): Promise<void> {
+    for (const [key, entry] of [...this.#provided]) {
+      const peers = Math.min(this.#node.getPeers().length, ENOUGH_PEERS);
+      if (this.#abort.signal.aborted || entry.told >= peers || !this.#provided.has(key)) continue;
+      try {
+        for await (const _ of this.#node.services.dht.provide(entry.cid, { signal: this.#signal() }));
+        entry.told = peers;
+      } catch (error) {
+        this.#log.debug('not announced in the dht', { cid: key, error });
+      }
+    }
   }
 
   #signal(other?: AbortSignal): AbortSignal {

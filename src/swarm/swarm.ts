@@ -112,11 +112,12 @@ export class Swarm implements AsyncDisposable {
   /** Serves what we hold of the set, whole or in part, and says so in the DHT. */
   async share(set: ChunkSet): Promise<void> {
     await this.#exchange.open(set);
-    void this.#parts.providers.provide(set.id);
+    this.#parts.providers.provide(set.id);
   }
 
   unshare(id: CID): void {
     this.#exchange.close(id.toString());
+    this.#parts.providers.withdraw(id);
   }
 
   /**
@@ -141,7 +142,7 @@ export class Swarm implements AsyncDisposable {
     session.join(onStored);
     try {
       await Promise.race([session.done.promise, aborted.promise]);
-      void this.#parts.providers.provide(set.id);
+      this.#parts.providers.provide(set.id);
       return session.report(startedAt);
     } finally {
       options.signal.removeEventListener('abort', abort);
@@ -245,7 +246,10 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
       log,
       near: (peer) => membership.member(peer)?.site === site,
       expectedNeighbours: () => dialer.expectedNeighbours(),
-      onLink: (link) => documents.connected(link.peerId),
+      onLink: (link) => {
+        providers.connected();
+        documents.connected(link.peerId);
+      },
       onWrongBytes: (peer, cid) => {
         log.warn('peer sent wrong bytes', { peer, cid: cid.toString() });
         events.emit('chunk:refuse', { peerId: peer, cid });
