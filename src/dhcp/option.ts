@@ -1,4 +1,4 @@
-import { addressBytes, addressNumber, addressText } from './ipv4.ts';
+import { addressBytes, addressText } from './ipv4.ts';
 import type { DhcpPacket } from './packet.ts';
 
 /** DHCP options by name: RFC 2132, 3004 (77), 4578 (93, 94, 97), and 175, iPXE's own. */
@@ -100,9 +100,3 @@ export const write = {
   /** With the closing NUL that some firmware needs and none minds. */
   textNul: (value: string) => Buffer.from(`${value}\0`, 'latin1'),
 };
-
-/** True for an address that a host can have; 0.0.0.0 and multicast and above are not. */
-export function isHostAddress(address: string): boolean {
-  const number = addressNumber(address);
-  return number !== 0 && number < 0xe0000000;
-}
