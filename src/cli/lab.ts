@@ -55,7 +55,9 @@ export function addLab(program: Command): void {
     .action(async (node: string, argv: string[], flags: Where, command: Command) => {
       await perform(command, async () => {
         const { labExec } = await import('../lab/lab-control.ts');
-        const exitCode = await labExec(await labOf(flags), node, argv);
+        // `--` may stand before the program, and is no part of it.
+        const program = argv[0] === '--' ? argv.slice(1) : argv;
+        const exitCode = await labExec(await labOf(flags), node, program);
         return { result: { exit: exitCode }, text: '', exitCode };
       });
     });

@@ -7,6 +7,7 @@ import { addId } from './id.ts';
 import { addImage } from './image.ts';
 import { addLab } from './lab.ts';
 import { addLs } from './ls.ts';
+import { addOverlay } from './overlay.ts';
 import { addPeers } from './peers.ts';
 import { addPin, addUnpin } from './pin.ts';
 import { addPublish } from './publish.ts';
@@ -45,6 +46,7 @@ for (const add of [addUp, addId, addPublish, addGet, addStatus, addPeers, addLs,
 addImage(program);
 addFleet(program);
 addLab(program);
+addOverlay(program);
 
 // A reader that has seen enough (`bootmesh ls | head`) is no failure.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

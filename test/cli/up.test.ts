@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -49,6 +51,22 @@ describe('bootmesh up', { timeout: 60_000 }, () => {
     assert.deepEqual((await runCli('verify', '--data', data, '--json')).json()['damaged'], []);
     const missing = await runCli('get', 'production:flist', '-o', out, '--data', data);
     assert.deepEqual([missing.code, missing.stdout], [3, '']);
+  });
+
+  it('stops at the first Ctrl-C, and does not wait for anybody at the second', async () => {
+    const { child, done, waitFor } = startCli(['up', '--data', data, ...quiet, '--log-level', 'info']);
+    await waitFor(/http:\/\/127\.0\.0\.1:\d+\n/);
+    // A request that never ends keeps the gateway waiting for as long as its patience lasts.
+    const { addresses } = (await runCli('status', '--data', data, '--json')).json() as { addresses: string[] };
+    const { port, hostname } = new URL(addresses.find((each) => each.startsWith('http:')) ?? '');
+    const client = connect(Number(port), hostname).on('error', () => {});
+    client.write('GET / HTTP/1.1\r\n');
+    await once(client, 'connect');
+    await runCli('status', '--data', data);
+    child.kill('SIGINT');
+    await waitFor(/agent stops/);
+    child.kill('SIGINT');
+    assert.equal((await done).code, 130);
   });
 });
 

@@ -147,6 +147,24 @@ describe('a verb without agent and store', () => {
     );
   });
 
+  it('is told where to look by BOOTMESH_DATA, a configuration file, or a flag, which wins', async () => {
+    await using _agent = await serve();
+    const config = join(data, 'agent.yaml');
+    await writeFile(config, 'data: .\n');
+    const peers = (args: string[], env: NodeJS.ProcessEnv = {}) => startCli(['peers', ...args], { env }).done;
+    const codes = await Promise.all([
+      peers([], { BOOTMESH_DATA: data }),
+      peers([], { BOOTMESH_CONFIG: config }),
+      peers(['--config', config]),
+      peers(['--data', data], { BOOTMESH_DATA: '/nonexistent' }),
+      peers(['--config', config], { BOOTMESH_DATA: '/nonexistent' }),
+    ]);
+    assert.deepEqual(
+      codes.map(({ code }) => code),
+      [0, 0, 0, 0, 5],
+    );
+  });
+
   it('names a file to publish that cannot be read', async () => {
     const args = ['--channel', 'production', '--kernel', '/nonexistent/k', '--initramfs', '/nonexistent/i'];
     const { code, stderr } = await runCli('publish', ...args, '--data', data);
