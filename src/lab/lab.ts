@@ -49,7 +49,7 @@ export interface StopOptions {
   readonly graceMs?: number;
 }
 
-export type LabMachineOptions = Partial<Pick<MachineOptions, 'boot' | 'reboot' | 'onLine' | 'memoryMb'>>;
+export type LabMachineOptions = Partial<Pick<MachineOptions, 'boot' | 'reboot' | 'onLine' | 'memoryMb' | 'capture'>>;
 
 /**
  * Brings a described fleet up on this machine and resolves when its agents are ready. Leftovers of a lab that died in

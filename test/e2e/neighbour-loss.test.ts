@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
-import { after, before, test } from 'node:test';
+import { after, before, type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { PublishResult } from '../../src/agent/operations.ts';
 import type { Lab } from '../../src/lab/lab.ts';
@@ -44,15 +44,23 @@ after(async () => {
   await scene?.[Symbol.asyncDispose]();
 });
 
-test('the serving neighbour is killed at half of the rootfs: the same boot goes on from another', options, async () => {
-  await lose('first', (lab, name) => lab.stopNode(name, { signal: 'SIGKILL' }));
+test(
+  'the serving neighbour is killed at half of the rootfs: the same boot goes on from another',
+  options,
+  async (t) => {
+    await lose(t, 'first', (lab, name) => lab.stopNode(name, { signal: 'SIGKILL' }));
+  },
+);
+
+test('the serving neighbour’s cable is pulled: the same boot goes on from another', options, async (t) => {
+  await lose(t, 'second', (lab, name) => lab.linkDown(name));
 });
 
-test('the serving neighbour’s cable is pulled: the same boot goes on from another', options, async () => {
-  await lose('second', (lab, name) => lab.linkDown(name));
-});
-
-async function lose(machine: string, strike: (lab: Lab, name: string) => Promise<unknown>): Promise<void> {
+async function lose(
+  t: TestContext,
+  machine: string,
+  strike: (lab: Lab, name: string) => Promise<unknown>,
+): Promise<void> {
   const { lab } = scene.site;
   const signal = AbortSignal.timeout(options.timeout);
   const rootfs = published.artifacts.find(({ name }) => name === 'rootfs') ?? assert.fail('no rootfs');
@@ -68,11 +76,13 @@ async function lose(machine: string, strike: (lab: Lab, name: string) => Promise
   await strike(lab, lost);
   await untilSent(lab, { after: before, butNotBy: lost, signal });
   const wentOnMs = Date.now() - lostAt;
+  t.diagnostic(`another neighbour sent ${wentOnMs} ms after ${lost} was lost`);
   assert.ok(wentOnMs < WITHIN_MS, `went on ${wentOnMs} ms after ${lost} was lost`);
 
   const url = lab.node(lost).gateways[0] ?? '';
   await vm.waitFor(`neighbour lost url=${url} `, { signal });
   const up = await vm.waitFor(MARKER, { signal });
+  t.diagnostic(`up ${((up.at - vm.startedAt) / 1000).toFixed(1)} s after power-on`);
   assert.equal(MARKER.exec(up.text)?.[1], rootfs.sha256);
   assert.equal(vm.pid, pid);
   assert.equal(vm.resets, 0);
