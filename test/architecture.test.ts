@@ -15,6 +15,7 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
   schedule: { may: [], why: 'pure decisions: the simulator runs the same code as the agent' },
   swarm: { may: ['content', 'schedule', 'observe'], why: 'moves chunks, never learns what a kernel is' },
   fleet: { may: ['observe'], why: 'who belongs does not depend on what is carried' },
+  overlay: { may: ['observe'], why: 'carries packets between members, never asks what is in them' },
   dhcp: {
     may: ['schedule', 'observe'],
     why: 'addresses and file names for clients; what a file holds is boot’s business',
@@ -49,6 +50,7 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
       'agent',
       'swarm',
       'schedule',
+      'overlay',
     ],
     why: 'one verb per file on top of everything',
   },

@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { addFleet } from './fleet.ts';
-import { addGc } from './gc.ts';
 import { addGet } from './get.ts';
 import { addId } from './id.ts';
 import { addImage } from './image.ts';
@@ -9,7 +8,7 @@ import { addLab } from './lab.ts';
 import { addLs } from './ls.ts';
 import { addOverlay } from './overlay.ts';
 import { addPeers } from './peers.ts';
-import { addPin, addUnpin } from './pin.ts';
+import { addGc, addPin, addUnpin } from './pin.ts';
 import { addPublish } from './publish.ts';
 import { exitCodes } from './session.ts';
 import { addStatus } from './status.ts';
