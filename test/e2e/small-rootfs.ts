@@ -32,7 +32,7 @@ export async function buildSmallRootfs(
 }
 
 /** Bytes that do not repeat and are the same in every run. */
-function noise(length: number): Buffer {
+export function noise(length: number): Buffer {
   const bytes = Buffer.alloc(Math.ceil(length / 32) * 32);
   for (let at = 0; at < length; at += 32) createHash('sha256').update(String(at)).digest().copy(bytes, at);
   return bytes.subarray(0, length);
