@@ -25,6 +25,8 @@ export type Role = 'import' | 'send' | 'receive' | 'bare-send' | 'bare-receive';
 
 export interface Plan {
   readonly role: Role;
+  /** The heap and the transport as the agent sets them; as Node and libp2p come otherwise. Agents always are. */
+  readonly tuned: boolean;
   readonly directory: string;
   /** Payload, bytes. */
   readonly bytes: number;
@@ -128,13 +130,13 @@ function key(n: number): Promise<PrivateKey> {
   return generateKeyPairFromSeed('Ed25519', new Uint8Array(32).fill(n));
 }
 
-/** libp2p as the agent configures it, with one connection, one stream, and no work done on the bytes. */
+/** libp2p with one connection, one stream, and no work done on the bytes. */
 function bare() {
   return createLibp2p({
     addresses: { listen: plan.role === 'bare-send' ? ['/ip4/127.0.0.1/tcp/0'] : [] },
-    transports: [tcp(process.env['STOCK'] ? {} : TRANSPORT.tcp)],
+    transports: [tcp(plan.tuned ? TRANSPORT.tcp : {})],
     connectionEncrypters: [noise()],
-    streamMuxers: [yamux(process.env['STOCK'] ? {} : TRANSPORT.yamux)],
+    streamMuxers: [yamux(plan.tuned ? TRANSPORT.yamux : {})],
   });
 }
 
