@@ -63,6 +63,12 @@ export class Artifacts {
     await this.#swarm.share(manifest.set);
   }
 
+  /** Bytes of the artifact's distinct chunks that are in the store. */
+  async heldBytes({ set }: Manifest): Promise<number> {
+    const held = await Promise.all(set.chunks.map(async ({ cid, size }) => ((await this.#store.has(cid)) ? size : 0)));
+    return held.reduce((sum, size) => sum + size, 0);
+  }
+
   /** True when every chunk of the artifact was here the last time anybody looked. */
   isComplete(cid: string): boolean {
     return this.#complete.has(cid);

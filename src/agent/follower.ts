@@ -34,6 +34,7 @@ export class Follower implements AsyncDisposable {
   readonly #log: Log;
   readonly #following = new Map<string, Following>();
   readonly #fetching = new Map<string, { readonly stop: AbortController; readonly done: Promise<void> }>();
+  readonly #looked = new Map<string, PromiseWithResolvers<void>>();
   readonly #over = new AbortController();
   readonly #unsubscribe: () => void;
 
@@ -46,7 +47,9 @@ export class Follower implements AsyncDisposable {
     this.#unsubscribe = deps.channels.on('release:new', (release) => this.#take(release));
     for (const channel of followed) {
       const release = deps.channels.current(channel);
-      if (release !== undefined) this.#take(release);
+      if (release === undefined) continue;
+      this.#looked.set(channel, Promise.withResolvers());
+      this.#take(release);
     }
   }
 
@@ -60,6 +63,11 @@ export class Follower implements AsyncDisposable {
 
   list(): readonly Following[] {
     return [...this.#following.values()];
+  }
+
+  /** Resolves when the store has been looked through for the releases that were known at the start. */
+  async looked(): Promise<void> {
+    await Promise.all([...this.#looked.values()].map(({ promise }) => promise));
   }
 
   /** What machines of this channel get: the newest release that is complete here, else the newest there is. */
@@ -116,11 +124,12 @@ export class Follower implements AsyncDisposable {
     for (const { role, cid } of wanted) await pins.pin(releasePin({ channel, version, role }), cid);
     const manifests = await Promise.all(wanted.map(({ cid }) => artifacts.manifest(cid, { signal })));
     const total = manifests.reduce((sum, manifest) => sum + manifest.set.bytes, 0);
-    const bytes = manifests.map(() => 0);
+    const bytes = await Promise.all(manifests.map((manifest) => artifacts.heldBytes(manifest)));
     const report = () => {
       this.#set(channel, { progress: { bytes: bytes.reduce((sum, each) => sum + each, 0), total } });
     };
     report();
+    this.#looked.get(channel)?.resolve();
     const started = performance.now();
     const fetchOne = async (manifest: (typeof manifests)[number], index: number) => {
       const onProgress = (done: { bytes: number }) => {

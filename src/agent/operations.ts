@@ -113,7 +113,17 @@ export interface StatusResult {
   readonly store: { readonly chunks: number; readonly bytes: number; readonly diskBytes: number };
   /** Where others reach it: multiaddrs of the swarm, URLs of the gateway. */
   readonly addresses: readonly string[];
-  readonly boot?: { readonly mode: string; readonly state?: string };
+  readonly boot?: BootLine;
+}
+
+export interface BootLine {
+  readonly mode: string;
+  /** What it is to bare machines; undecided while another DHCP server is looked for. */
+  readonly role: 'undecided' | 'server' | 'proxy' | 'off';
+  /** The release it boots them with, when all of it is here. */
+  readonly release?: { readonly channel: string; readonly version: number } | undefined;
+  /** What it cannot do, and what it would need for it. */
+  readonly missing: readonly string[];
 }
 
 export interface PinLine {

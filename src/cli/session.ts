@@ -1,5 +1,6 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { connectAdmin } from '../agent/admin-client.ts';
 import { type Config, type ConfigInput, loadConfig } from '../agent/config.ts';
@@ -22,6 +23,9 @@ export interface Outcome {
   /** @default 0 */
   readonly exitCode?: number;
 }
+
+/** Without an agent: how long the store may be looked through for what it holds, before a verb does its work. */
+const LOOK_MS = 2_000;
 
 /** Also in `bootmesh --help`. */
 export const exitCodes: Readonly<Record<OperationCode, number>> = {
@@ -132,6 +136,8 @@ export class Session {
     // Nobody is to find a node that is gone in a moment.
     const quiet = { ...config, swarm: { ...config.swarm, listen: [] } };
     const node = this.use(await MeshNode.open({ config: quiet, log, metrics: createMetrics() }));
+    const looked = node.releases?.follower.looked();
+    await Promise.race([looked, delay(LOOK_MS, undefined, { signal: this.signal, ref: false })]);
     return new LocalOperations({ node, data: config.data, checkCommandLine });
   }
 }

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { StatusResult } from '../agent/operations.ts';
+import type { BootLine, StatusResult } from '../agent/operations.ts';
 import { formatBytes } from '../observe/progress.ts';
 import { addVerb, perform } from './session.ts';
 
@@ -25,14 +25,21 @@ function describe(status: StatusResult): string {
     ['data', status.data],
     ['store', `${store.chunks} chunks, ${formatBytes(store.bytes)} (${formatBytes(store.diskBytes)} on disk)`],
     ['peers', `${status.peersConnected} connected`],
-    ...(boot ? [['boot', boot.state === undefined ? boot.mode : `${boot.mode}, ${boot.state}`]] : []),
-    ...status.channels.map(({ channel, version, held = 0 }) => [
+    ...(boot ? [['boot', booting(boot)], ...boot.missing.map((what) => ['lacks', what])] : []),
+    ...status.channels.map(({ channel, version, held = 0, stale }) => [
       'channel',
-      version === undefined ? `${channel}: no release yet` : `${channel} ${version}: ${share(held)} here`,
+      version === undefined
+        ? `${channel}: no release yet`
+        : `${channel} ${version}: ${share(held)} here${stale ? ', STALE: its metadata has expired' : ''}`,
     ]),
     ...status.addresses.map((address) => ['address', address]),
   ];
   return lines.map(([name = '', value]) => `${name.padEnd(9)}${value}`).join('\n');
+}
+
+function booting({ mode, role, release }: BootLine): string {
+  if (mode === 'off') return mode;
+  return `${mode}, ${role}, ${release === undefined ? 'no complete release' : `${release.channel} ${release.version}`}`;
 }
 
 /** Never 100 % before all of it is here. */

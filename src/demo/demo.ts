@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { readDescription } from '../fleet/description.ts';
 import { DEMO_MARKER, DEMO_PROMPT } from '../image/demo-rootfs.ts';
 import type { VirtualMachine } from '../lab/virtual-machine.ts';
@@ -66,7 +65,7 @@ export async function runDemo(options: DemoOptions, { signal }: { readonly signa
   await lab.stopNode(site.publisher);
   await lab.stopNode(lost);
   screen.step('stop', `${site.publisher} and ${lost} are off; left are ${left.join(' and ')}`);
-  await delay(BOOT_READY_MS / 5, undefined, { signal });
+  await site.untilBooting(left, { signal: AbortSignal.any([signal, AbortSignal.timeout(BOOT_READY_MS)]) });
 
   const roles = new Map(published.artifacts.map(({ name, cid }) => [cid, name]));
   const boot = await bootBare(site, machine, roles, screen, signal);

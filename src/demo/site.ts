@@ -1,17 +1,15 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type AdminClient, connectAdmin } from '../agent/admin-client.ts';
 import type { PublishResult } from '../agent/operations.ts';
+import { trialFleet } from '../agent/trial-fleet.ts';
 import type { FleetDescription } from '../fleet/description.ts';
 import { type Lab, labUp } from '../lab/lab.ts';
-import { defaultAgentConfig } from '../lab/lab-node.ts';
-import { createFleetKeys } from '../release/fleet-keys.ts';
 import { type Materials, makeMaterials } from './materials.ts';
 
-const agentProgram = fileURLToPath(new URL('../cli/main.ts', import.meta.url));
-const installedProgram = agentProgram.replace(/\.ts$/, '.js');
+const bootmesh = fileURLToPath(new URL('../cli/launch.js', import.meta.url));
 
 export interface SiteOptions {
   /** A fleet with one publisher, whose role is origin. */
@@ -47,21 +45,16 @@ export class Site implements AsyncDisposable {
     if (publisher === undefined || channel === undefined) throw new TypeError('the site needs an origin and a channel');
     await mkdir(directory, { recursive: true });
     const keys = join(directory, 'keys');
-    const { root } = await createFleetKeys(keys, { fleet: described.fleet, channels: described.channels });
-    const trust = { root: join(directory, 'root.json') };
-    await writeFile(trust.root, root);
+    const fleet = await trialFleet(described, keys);
     const materials = await (options.materials ?? makeMaterials)({ cache, keys, directory, onProgress }, { signal });
     const lab = await labUp(
-      { ...described, trust },
+      fleet.description,
       {
-        agentCommand: [process.execPath, program(), 'up'],
+        agentCommand: [process.execPath, bootmesh, 'up'],
         directory: join(directory, 'lab'),
         start: [publisher],
         keepLogs: true,
-        agentConfig: (node, description) => ({
-          ...defaultAgentConfig(node, description),
-          ...(node.name === publisher && { keys }),
-        }),
+        agentConfig: fleet.agentConfig,
       },
       { signal },
     );
@@ -92,6 +85,15 @@ export class Site implements AsyncDisposable {
     }
   }
 
+  /** Resolves when each of the nodes would answer a bare machine: its DHCP role is settled and it holds a release. */
+  async untilBooting(names: readonly string[], { signal }: { readonly signal: AbortSignal }): Promise<void> {
+    const answers = async (name: string) => {
+      const { boot } = await (await this.admin(name)).status({}, { signal });
+      return (boot?.role === 'server' || boot?.role === 'proxy') && boot.release !== undefined;
+    };
+    while (!(await Promise.all(names.map(answers))).every(Boolean)) await delay(100, undefined, { signal });
+  }
+
   /** The operations of a node's agent, over its control socket. */
   async admin(name: string): Promise<AdminClient> {
     const admin = await connectAdmin(dirname(this.lab.node(name).socket));
@@ -107,9 +109,4 @@ export class Site implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.lab[Symbol.asyncDispose]();
   }
-}
-
-/** The CLI beside us: TypeScript in a clone, JavaScript in an installed package. */
-function program(): string {
-  return import.meta.filename.endsWith('.ts') ? agentProgram : installedProgram;
 }

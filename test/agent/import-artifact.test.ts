@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { importArtifact } from '../../src/agent/import-artifact.ts';
-import { PackStore } from '../../src/store/pack-store.ts';
 import { silentLog } from '../../src/observe/log.ts';
+import { PackStore } from '../../src/store/pack-store.ts';
 
 const PIECE = 4 * 1024 * 1024;
 const sha256 = (bytes: Uint8Array | string) => createHash('sha256').update(bytes).digest('hex');
