@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { decode } from '@ipld/dag-pb';
 import { UnixFS } from 'ipfs-unixfs';
 import { CID } from 'multiformats/cid';
-import { seeded, seededFile } from '../../bench/store-crash.ts';
+import { seeded, seededBytes } from '../../bench/store-crash/random.ts';
 import { RAW } from '../../src/content/chunk.ts';
 import { Chunker } from '../../src/content/chunker.ts';
 import { importFile } from '../../src/content/import-file.ts';
@@ -17,6 +17,12 @@ import { MemoryStore } from '../fakes/memory-store.ts';
 const { signal } = new AbortController();
 const line = ({ cid, size, offset }: Leaf) => `${offset} ${size} ${cid}`;
 const small = new Chunker({ min: 1024, average: 2048, max: 8192 });
+
+async function seededFile(directory: string, seed: string, bytes: number) {
+  const path = join(directory, seed);
+  await writeFile(path, seededBytes(seed, bytes));
+  return { path, bytes };
+}
 
 async function* pieces(bytes: Uint8Array, size: () => number): AsyncGenerator<Uint8Array> {
   for (let at = 0; at < bytes.length; ) {

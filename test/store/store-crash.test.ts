@@ -3,22 +3,48 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { crashImport, LOSSES, seeded, seededFile } from '../../bench/store-crash.ts';
+import { importSeeded } from '../../bench/store-crash/artifact.ts';
+import { crash, type Work } from '../../bench/store-crash/crash.ts';
+import { DownloadWork } from '../../bench/store-crash/download-work.ts';
+import { ImportWork } from '../../bench/store-crash/import-work.ts';
+import { LOSSES } from '../../bench/store-crash/loss.ts';
+import { seeded } from '../../bench/store-crash/random.ts';
+import { silentLog } from '../../src/observe/log.ts';
+import { PackStore } from '../../src/store/pack-store.ts';
 
-/** The short form of `npm run bench -- store-crash`: one kill of each kind. */
-describe('an import that is killed', () => {
-  const { signal } = new AbortController();
+const { signal } = new AbortController();
+const ARTIFACT_BYTES = 16 * 1024 * 1024;
+
+/** The short form of `npm run bench -- store-crash`: of each work, one kill of each kind. */
+describe('a store whose process is killed', () => {
   let directory = '';
+  const works: Record<string, Work> = {};
+  const stack = new AsyncDisposableStack();
+
   before(async () => {
     directory = await mkdtemp(join(tmpdir(), 'bm-crash-'));
+    stack.defer(() => rm(directory, { recursive: true, force: true }));
+    const origin = stack.use(await PackStore.open(join(directory, 'origin'), { log: silentLog }));
+    const artifact = await importSeeded('test', ARTIFACT_BYTES, origin, { signal });
+    works['import'] = new ImportWork(artifact);
+    works['download'] = stack.use(await DownloadWork.open(artifact, origin));
   });
-  after(() => rm(directory, { recursive: true, force: true }));
+  after(() => stack.disposeAsync());
 
-  for (const loss of LOSSES) {
-    it(`leaves a store that is right and resumes (${loss})`, async () => {
-      const file = await seededFile(directory, 'test', 48 * 1024 * 1024);
-      const crash = await crashImport({ directory, file, loss, random: seeded(`test/${loss}`), signal });
-      assert.ok(crash.killedAt < crash.fileBytes && crash.recovered < crash.chunks);
-    });
+  for (const name of ['import', 'download']) {
+    for (const loss of LOSSES) {
+      it(`is right after it, and the ${name} resumes (${loss})`, async () => {
+        const work = works[name] ?? assert.fail();
+        const random = seeded(`test/${name}/${loss}`);
+        const { killedAt, total, missing } = await crash({
+          work,
+          loss,
+          random,
+          directory: join(directory, 'store'),
+          signal,
+        });
+        assert.ok(killedAt > 0 && killedAt < total && missing > 0);
+      });
+    }
   }
 });
