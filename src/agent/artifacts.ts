@@ -18,8 +18,6 @@ interface FetchOptions {
   readonly signal: AbortSignal;
   /** foreground: somebody waits for it. @default 'background' */
   readonly priority?: 'foreground' | 'background';
-  /** An `http(s)://` URL of the same file, asked for what the swarm does not have. */
-  readonly origin?: string | undefined;
   readonly onProgress?: (progress: { readonly bytes: number; readonly total: number }) => void;
 }
 
@@ -78,24 +76,26 @@ export class Artifacts {
   async fetch(cid: CID, options: FetchOptions): Promise<Manifest> {
     const manifest = await this.manifest(cid, options);
     await this.#swarm.share(manifest.set);
-    const { signal, priority = 'background', origin, onProgress } = options;
+    const { signal, priority = 'background', onProgress } = options;
     const total = manifest.set.bytes;
     const progress = onProgress && ((done: { bytes: number }) => onProgress({ bytes: done.bytes, total }));
-    if (origin === undefined) {
-      await this.#swarm.download(manifest.set, { priority, signal, ...(progress && { onProgress: progress }) });
-    } else {
-      await this.#readThrough(manifest, origin, options);
-    }
+    await this.#swarm.download(manifest.set, { priority, signal, ...(progress && { onProgress: progress }) });
     await this.#store.flush();
     this.#complete.add(cid.toString());
     return manifest;
   }
 
-  /** Opens an artifact for reading; whether it may be served is the caller's question. */
-  async open(cid: CID, { signal }: { signal: AbortSignal }): Promise<OpenArtifact> {
+  /**
+   * Opens an artifact for reading; whether it may be served is the caller's question. `origin`: an `http(s)://` URL of
+   * the same file, asked for what the swarm does not have.
+   */
+  async open(
+    cid: CID,
+    { signal, origin }: { signal: AbortSignal; origin?: string | undefined },
+  ): Promise<OpenArtifact> {
     const manifest = await this.manifest(cid, { signal });
     await this.#swarm.share(manifest.set);
-    const source = this.#source(manifest);
+    const source = origin === undefined ? this.#source(manifest) : this.#ladder(manifest, origin);
     return { size: manifest.size, read: (range) => readArtifact(manifest, source, range) };
   }
 
@@ -114,15 +114,6 @@ export class Artifacts {
     await this.#swarm.unshare(cid);
   }
 
-  async #readThrough(manifest: Manifest, origin: string, { signal, onProgress }: FetchOptions): Promise<void> {
-    const source = this.#ladder(manifest, origin);
-    let bytes = 0;
-    for await (const piece of readArtifact(manifest, source, { signal })) {
-      bytes += piece.length;
-      onProgress?.({ bytes, total: manifest.size });
-    }
-  }
-
   #source(manifest: Manifest): ChunkSource {
     const key = manifest.cid.toString();
     const known = this.#sources.get(key);
@@ -134,7 +125,7 @@ export class Artifacts {
 
   #ladder(manifest: Manifest, origin?: string): ChunkSource {
     const swarm = verified(this.#swarm.source(manifest.set, { priority: 'foreground' }), 'swarm');
-    const sources = origin === undefined ? [swarm] : [verified(httpOrigin(origin, manifest), origin), swarm];
+    const sources = origin === undefined ? [swarm] : [swarm, verified(httpOrigin(origin, manifest), origin)];
     return cached(this.#store, coalesced(firstOf(sources)));
   }
 

@@ -86,7 +86,7 @@ export class LocalOperations implements Operations {
   async get(input: OperationInput<'get'>, { signal, onProgress, write }: ReadOptions): Promise<GetResult> {
     const cid = this.#resolve(input.name);
     const before = this.#bytesIn();
-    const artifact = await this.#node.artifacts.open(cid, { signal });
+    const artifact = await this.#node.artifacts.open(cid, { signal, origin: input.origin });
     const hash = createHash('sha256');
     let bytes = 0;
     for await (const piece of artifact.read({ signal })) {

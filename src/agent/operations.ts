@@ -38,6 +38,11 @@ export const operationInputs = {
   get: z.strictObject({
     /** A CID, a channel (its rootfs), or `channel:kernel|initramfs|rootfs`. */
     name: z.string().min(1).max(200),
+    /** The same file on a plain HTTP server, for what no peer has. */
+    origin: z
+      .url({ protocol: /^https?$/, error: 'is an http:// or https:// URL' })
+      .max(2048)
+      .optional(),
   }),
   status: z.strictObject({}),
   peers: z.strictObject({}),

@@ -13,15 +13,18 @@ export function addGet(program: Command): void {
       'get production -o rootfs.squashfs',
       'get production:kernel -o vmlinuz',
       'get bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi -o file',
+      'get production -o rootfs.squashfs --origin http://files.example.net/rootfs.squashfs',
     ],
   })
     .argument('<name>', 'a CID, a channel (its rootfs), or CHANNEL:kernel|initramfs|rootfs')
     .requiredOption('-o, --output <file>', 'appears when all of it has arrived')
-    .action(async (name: string, { output }: { output: string }, command: Command) => {
+    .option('--origin <url>', 'the same file on a plain http(s) server, asked for what no peer has')
+    .action(async (name: string, { output, origin }: { output: string; origin?: string }, command: Command) => {
       await perform(command, async (session) => {
         const operations = await session.operations();
         const file = resolve(output);
-        const result = await whole(file, (write) => operations.get({ name }, { ...session.options, write }));
+        const input = { name, ...(origin !== undefined && { origin }) };
+        const result = await whole(file, (write) => operations.get(input, { ...session.options, write }));
         const peers = Object.entries(result.from ?? {}).map(([peer, bytes]) => `${formatBytes(bytes)} from ${peer}`);
         const from = peers.length > 0 ? `, ${peers.join(', ')}` : '';
         const text = `${file}  ${formatBytes(result.size)}  sha256 ${result.sha256}${from}`;

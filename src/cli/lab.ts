@@ -89,23 +89,29 @@ async function detach(file: string, flags: UpFlags, { signal }: Session): Promis
 
 async function hold(file: string, flags: UpFlags, session: Session): Promise<Outcome> {
   const { signal } = session;
-  const [{ labUp }, { labStatus }, { readDescription }] = await Promise.all([
+  const [{ labUp }, { labStatus }, { readDescription }, { trialFleet }] = await Promise.all([
     import('../lab/lab.ts'),
     import('../lab/lab-control.ts'),
     import('../fleet/description.ts'),
+    import('../agent/trial-fleet.ts'),
   ]);
   const directory = await labOf({ ...flags, fleetFile: file });
+  const fleet = await trialFleet(await readDescription(file), `${directory}.keys`);
   const options = {
     agentCommand: [...self, 'up'],
     directory,
     keepLogs: flags.keepLogs ?? false,
+    agentConfig: fleet.agentConfig,
     onEvent: (event: LabEvent) => session.note(sentenceOf(event)),
   };
-  const lab = session.use(await labUp(await readDescription(file), options, { signal }));
+  const lab = session.use(await labUp(fleet.description, options, { signal }));
   const status = await labStatus(directory);
   process.stdout.write(session.json ? `${JSON.stringify(status)}\n` : `${describe(status)}\n`);
   for (const name of flags.boot ?? []) {
     await lab.startMachine(name, { onLine: ({ text }) => session.note(`${name} | ${text}`) }, { signal });
+  }
+  if (fleet.keys !== undefined) {
+    session.note(`its origins publish with the keys in ${fleet.keys}; machines trust its ticket.pub`);
   }
   session.note('Ctrl-C takes it down');
   if (!signal.aborted) await once(signal, 'abort');
@@ -122,7 +128,9 @@ async function labOf({ directory, fleetFile }: Where): Promise<string> {
   }
   const { readdir } = await import('node:fs/promises');
   const root = labDirectory('.');
-  const labs = (await readdir(root, { withFileTypes: true }).catch(() => [])).filter((each) => each.isDirectory());
+  const labs = (await readdir(root, { withFileTypes: true }).catch(() => [])).filter(
+    (each) => each.isDirectory() && !each.name.endsWith('.keys'),
+  );
   const [only] = labs;
   if (only !== undefined && labs.length === 1) return labDirectory(only.name);
   if (only === undefined) throw new OperationError('NOT_FOUND', `there is no lab in ${root}; \`bootmesh lab up FILE\``);
