@@ -39,7 +39,8 @@ export async function runDemo(options: DemoOptions, { signal }: { readonly signa
   const { screen } = options;
   screen.title('every machine that has booted can boot the next one');
   const description = await readDescription(options.description);
-  const onProgress = (text: string) => screen.step('set-up', text);
+  // Where the files are is of no interest here.
+  const onProgress = (text: string) => screen.step('set-up', text.replace(/ (written to|from) \/\S+/g, ''));
   await using site = await Site.open({ ...options, description, onProgress }, { signal });
   const { lab } = site;
   const edge = Object.keys(lab.nodes).filter((name) => name !== site.publisher);

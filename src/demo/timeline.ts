@@ -73,19 +73,19 @@ async function logLines(file: string, from: number): Promise<LogLine[]> {
     });
 }
 
+/** What a node tells of each step of a machine's boot, in a few words. */
+const BOOT_DETAILS: Readonly<Record<string, (line: LogLine) => string>> = {
+  dhcp: ({ reply, address, kind, role }) =>
+    `${reply} ${address ?? ''} to ${kind === 'plain' ? 'Linux' : kind}, as ${role}`,
+  tftp: ({ file }) => `${file}`,
+  script: ({ channel, version, neighbours }) => `${channel} ${version}, to be had from ${neighbours}`,
+};
+
 function nodeMoment(line: LogLine, by: string, { mac, roles }: Facts): Moment | undefined {
   const at = Date.parse(line.time);
   if (line.msg === 'boot progress' && line['mac'] === mac) {
-    const { event, time: _, msg: __, level: ___, room: ____, mac: _____, ...rest } = line;
-    const stage = String(event).replace('boot:', '');
-    return {
-      at,
-      stage,
-      by,
-      detail: Object.entries(rest)
-        .map(([name, value]) => `${name} ${value}`)
-        .join(', '),
-    };
+    const stage = String(line['event']).replace('boot:', '');
+    return { at, stage, by, detail: BOOT_DETAILS[stage]?.(line) ?? '' };
   }
   if (line.msg === 'artifact served' || line.msg === 'artifact reader has gone') {
     const stage = roles.get(String(line['cid']));
@@ -105,6 +105,7 @@ function guestMoment({ at, text }: SerialLine, lab: Lab): Moment | undefined {
   if (event === undefined) return undefined;
   const detail = rest
     .replace(/ t=[\d.]+$/, '')
+    .replaceAll(/(rootfs|sha256)=(\w{12})\w+/g, '$1=$2…')
     .replaceAll(/https?:\/\/(\[[^\]]+\]|[\d.]+):\d+/g, (url) => nodeAt(url, lab));
   return { at, stage: 'guest', detail: `${event} ${detail}`.trim() };
 }
