@@ -152,7 +152,11 @@ class Peer implements Disposable {
 
   constructor(plan: Plan, signal: AbortSignal) {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]);
-    this.#child = fork(plan.tuned ? TUNED_PEER : PEER, [JSON.stringify(plan)], { execArgv: (process.env['XARGS'] ?? '').split(' ').filter(Boolean), signal: limit, killSignal: 'SIGKILL' });
+    this.#child = fork(plan.tuned ? TUNED_PEER : PEER, [JSON.stringify(plan)], {
+      execArgv: (process.env['XARGS'] ?? '').split(' ').filter(Boolean),
+      signal: limit,
+      killSignal: 'SIGKILL',
+    });
     this.#failed.promise.catch(() => undefined);
     this.#child.on('error', (error) => this.#failed.reject(error));
     this.#child.on('exit', (code, how) => this.#failed.reject(new Error(`${plan.role} ended early (${how ?? code})`)));

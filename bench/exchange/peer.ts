@@ -18,6 +18,7 @@ import { readManifest } from '../../src/content/manifest.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
 import { PackStore } from '../../src/store/pack-store.ts';
+import { corked } from '../../src/swarm/corked.ts';
 import { createSwarm, type Swarm } from '../../src/swarm/swarm.ts';
 import { TRANSPORT } from '../../src/swarm/transport.ts';
 
@@ -135,6 +136,7 @@ function bare() {
   return createLibp2p({
     addresses: { listen: plan.role === 'bare-send' ? ['/ip4/127.0.0.1/tcp/0'] : [] },
     transports: [tcp(plan.tuned ? TRANSPORT.tcp : {})],
+    ...(plan.tuned && { connectionProtector: corked }),
     connectionEncrypters: [noise()],
     streamMuxers: [yamux(plan.tuned ? TRANSPORT.yamux : {})],
   });

@@ -39,7 +39,7 @@ export interface Pick {
  * How many wanted chunks one pick looks at, at least, and for each that it may take: the rarest of a random sample are
  * rare enough, and looking at all of a large set for every few chunks is most of what a fast download costs.
  */
-const SAMPLE = 256;
+const SAMPLE = 64;
 const SAMPLE_PER_PICK = 8;
 /** A usual chunk, to tell how many of them fit into the uploaders' room. */
 const TYPICAL_BYTES = 64 * 1024;
@@ -60,7 +60,8 @@ export function pick(input: PickInput, random: () => number): Pick[] {
     if (holders > 0) candidates.push({ index, rank: input.urgent.has(index) ? -1 : holders, tie: random() });
   };
   for (const index of input.urgent) consider(index);
-  for (const index of input.wanted.walk(Math.max(SAMPLE, SAMPLE_PER_PICK * most), random)) if (!input.urgent.has(index)) consider(index);
+  for (const index of input.wanted.walk(Math.max(SAMPLE, SAMPLE_PER_PICK * most), random))
+    if (!input.urgent.has(index)) consider(index);
   candidates.sort((a, b) => a.rank - b.rank || a.tie - b.tie);
 
   const picks: Pick[] = [];

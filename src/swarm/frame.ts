@@ -22,14 +22,18 @@ export class MalformedFrame extends Error {
   }
 }
 
-/** Header and bytes in one buffer: a frame that leaves in two pieces costs an encrypted message and a write more. */
-export function encodeFrame({ request, flags, bytes }: Frame): Uint8Array {
-  const frame = Buffer.allocUnsafeSlow(FRAME_HEADER_BYTES + bytes.length);
-  frame.writeUInt32BE(request, 0);
-  frame.writeUInt32BE(flags * 0x1000000, 4);
-  frame.writeUInt32BE(bytes.length, 8);
-  frame.set(bytes, FRAME_HEADER_BYTES);
-  return frame;
+/** Frames in one buffer: what leaves in pieces costs an encrypted message, a write and a window update for each. */
+export function encodeFrames(frames: readonly Frame[]): Uint8Array {
+  const buffer = Buffer.allocUnsafeSlow(frames.reduce((sum, { bytes }) => sum + FRAME_HEADER_BYTES + bytes.length, 0));
+  let at = 0;
+  for (const { request, flags, bytes } of frames) {
+    buffer.writeUInt32BE(request, at);
+    buffer.writeUInt32BE(flags * 0x1000000, at + 4);
+    buffer.writeUInt32BE(bytes.length, at + 8);
+    buffer.set(bytes, at + FRAME_HEADER_BYTES);
+    at += FRAME_HEADER_BYTES + bytes.length;
+  }
+  return buffer;
 }
 
 export interface FrameReaderOptions {

@@ -9,6 +9,7 @@ import { mdns } from '@libp2p/mdns';
 import { type Ping, ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
 import { createLibp2p } from 'libp2p';
+import { corked } from './corked.ts';
 import { TRANSPORT } from './transport.ts';
 
 export const DHT_PROTOCOL = '/bootmesh/kad/1.0.0';
@@ -43,6 +44,7 @@ export function createNode(
     privateKey: deps.privateKey,
     addresses: { listen: [...options.listen] },
     transports: [tcp(TRANSPORT.tcp)],
+    connectionProtector: corked,
     connectionEncrypters: [noise()],
     streamMuxers: [yamux(TRANSPORT.yamux)],
     connectionGater: deps.gate,

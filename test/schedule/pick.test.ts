@@ -18,7 +18,11 @@ function random(seed: number): () => number {
   };
 }
 
-function uploader(id: string, has: Iterable<number> | 'all', options: { near?: boolean; room?: number } = {}): Uploader {
+function uploader(
+  id: string,
+  has: Iterable<number> | 'all',
+  options: { near?: boolean; room?: number } = {},
+): Uploader {
   const map = has === 'all' ? HaveMap.full(CHUNKS) : new HaveMap(CHUNKS);
   if (has !== 'all') for (const index of has) map.add(index);
   return { id, near: options.near ?? true, map, room: options.room ?? 1e9 };
@@ -55,10 +59,10 @@ suite('pick', () => {
     const seed = uploader('seed', 'all');
     const other = uploader('other', [5]);
     const picks = pick(input([4, 5, 6], [seed, other], { designated: (index) => index === 4 }), random(2));
-    assert.deepEqual(
-      picks.map(({ index, uploader: { id } }) => `${index} from ${id}`).sort(),
-      ['4 from seed', '5 from other'],
-    );
+    assert.deepEqual(picks.map(({ index, uploader: { id } }) => `${index} from ${id}`).sort(), [
+      '4 from seed',
+      '5 from other',
+    ]);
   });
 
   test('nothing that a neighbour holds or claims crosses the uplink, stealing or not', () => {

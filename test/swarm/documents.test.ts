@@ -44,7 +44,10 @@ suite('documents', { timeout: 60_000 }, () => {
     author.documents.subscribe('channel', () => undefined);
     await assert.rejects(author.documents.announce('channel', new Uint8Array(16 * 1024 + 1)), RangeError);
     // The mesh forms within a heartbeat or two: say it until somebody hears.
-    const again = setInterval(() => void author.documents.announce('channel', Buffer.from(`hello ${Math.random()}`)), 100);
+    const again = setInterval(
+      () => void author.documents.announce('channel', Buffer.from(`hello ${Math.random()}`)),
+      100,
+    );
     try {
       const { bytes, from } = await heard;
       assert.match(text(bytes) ?? '', /^hello/);

@@ -138,7 +138,8 @@ interface Line {
 /** A log that remembers what was said. */
 export function recordingLog(): { readonly log: Log; readonly lines: readonly Line[] } {
   const lines: Line[] = [];
-  const write = (sentence: string, fields: Readonly<Record<string, unknown>> = {}) => void lines.push({ sentence, fields });
+  const write = (sentence: string, fields: Readonly<Record<string, unknown>> = {}) =>
+    void lines.push({ sentence, fields });
   const log: Log = { debug: write, info: write, warn: write, error: write, with: () => log };
   return { log, lines };
 }

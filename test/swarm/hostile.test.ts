@@ -50,13 +50,19 @@ suite('a swarm under attack', { timeout: 120_000 }, () => {
       assert.ok(after.held - before.held < MAX_GROWTH, `holds ${(after.held - before.held) / 1e6} MB more`);
       assert.ok(after.rss - before.rss < MAX_GROWTH, `is ${(after.rss - before.rss) / 1e6} MB larger`);
 
-      const set = new ChunkSet(CID.parse(ready.set), ready.chunks.map(({ cid, size }) => ({ cid: CID.parse(cid), size })));
+      const set = new ChunkSet(
+        CID.parse(ready.set),
+        ready.chunks.map(({ cid, size }) => ({ cid: CID.parse(cid), size })),
+      );
       const site = { site: 'edge' };
       const store = new MemoryStore();
       await using friend = await createSwarm(
         {
           store,
-          membership: { member: () => site, members: [{ ...site, peerId: idOf(victimKey), addresses: [ready.address] }] },
+          membership: {
+            member: () => site,
+            members: [{ ...site, peerId: idOf(victimKey), addresses: [ready.address] }],
+          },
           privateKey: friendKey,
           log: silentLog,
           metrics: createMetrics(),
@@ -120,12 +126,36 @@ function nonsense(): Message {
   const kinds: Message[] = [
     { kind: 'cancel', ids: numbers() },
     { kind: 'ended', missing: numbers(), busy: numbers(), cancelled: numbers() },
-    { kind: 'request', items: numbers().map((id) => ({ id, of: { handle: id, index: number() }, priority: 'urgent' })) },
-    { kind: 'request', items: numbers().map((id) => ({ id, of: { cid: chunkCid(randomBytes(4)) }, priority: 'background' })) },
+    {
+      kind: 'request',
+      items: numbers().map((id) => ({ id, of: { handle: id, index: number() }, priority: 'urgent' })),
+    },
+    {
+      kind: 'request',
+      items: numbers().map((id) => ({ id, of: { cid: chunkCid(randomBytes(4)) }, priority: 'background' })),
+    },
     { kind: 'unsubscribe', handle: number() },
     { kind: 'decline', handle: number() },
-    { kind: 'have', handle: number(), added: numbers(), claimed: numbers(), unclaimed: [], lost: numbers(), wants: true, outside: true },
-    { kind: 'subscribe', handle: number(), set: chunkCid(randomBytes(4)), chunks: 1 << 20, have: 'all', wants: true, outside: true, claimed: numbers() },
+    {
+      kind: 'have',
+      handle: number(),
+      added: numbers(),
+      claimed: numbers(),
+      unclaimed: [],
+      lost: numbers(),
+      wants: true,
+      outside: true,
+    },
+    {
+      kind: 'subscribe',
+      handle: number(),
+      set: chunkCid(randomBytes(4)),
+      chunks: 1 << 20,
+      have: 'all',
+      wants: true,
+      outside: true,
+      claimed: numbers(),
+    },
   ];
   return kinds[randomInt(kinds.length)] ?? { kind: 'cancel', ids: [] };
 }

@@ -2,9 +2,17 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
 import { chunkCid, DAG_PB, RAW } from '../../src/content/chunk.ts';
-import { decodeMessage, encodeMessage, MalformedMessage, MESSAGE_LIMITS, type Message } from '../../src/swarm/message.ts';
+import {
+  decodeMessage,
+  encodeMessage,
+  MalformedMessage,
+  MESSAGE_LIMITS,
+  type Message,
+} from '../../src/swarm/message.ts';
 
-const cid = fc.tuple(fc.uint8Array({ maxLength: 8 }), fc.constantFrom(RAW, DAG_PB)).map(([seed, codec]) => chunkCid(seed, codec));
+const cid = fc
+  .tuple(fc.uint8Array({ maxLength: 8 }), fc.constantFrom(RAW, DAG_PB))
+  .map(([seed, codec]) => chunkCid(seed, codec));
 const u32 = fc.integer({ min: 0, max: 0xffffffff });
 const list = fc.array(u32, { maxLength: 20 });
 const places = (chunks: number) => fc.array(fc.nat(Math.max(0, chunks - 1)), { maxLength: chunks === 0 ? 0 : 20 });
@@ -81,7 +89,13 @@ suite('exchange messages', () => {
   });
 
   test('limits hold', () => {
-    const base = { kind: 'subscribe', handle: 1, set: chunkCid(new Uint8Array()), wants: false, outside: false } as const;
+    const base = {
+      kind: 'subscribe',
+      handle: 1,
+      set: chunkCid(new Uint8Array()),
+      wants: false,
+      outside: false,
+    } as const;
     const refused: Message[] = [
       { ...base, chunks: MESSAGE_LIMITS.chunks + 1, have: 'all', claimed: [] },
       { ...base, chunks: 8, have: new Uint8Array(2), claimed: [] },
@@ -91,7 +105,12 @@ suite('exchange messages', () => {
     for (const one of refused) assert.throws(() => decodeMessage(encodeMessage(one)), MalformedMessage);
     assert.throws(() => decodeMessage(new Uint8Array(MESSAGE_LIMITS.bytes + 1)), MalformedMessage);
     assert.throws(() => decodeMessage(new Uint8Array()), MalformedMessage);
-    const fullest: Message = { ...base, chunks: MESSAGE_LIMITS.chunks, have: new Uint8Array(MESSAGE_LIMITS.chunks / 8).fill(1), claimed: [] };
+    const fullest: Message = {
+      ...base,
+      chunks: MESSAGE_LIMITS.chunks,
+      have: new Uint8Array(MESSAGE_LIMITS.chunks / 8).fill(1),
+      claimed: [],
+    };
     assert.equal(decodeMessage(encodeMessage(fullest)).kind, 'subscribe');
   });
 });
@@ -99,6 +118,8 @@ suite('exchange messages', () => {
 /** CIDs and bytes as text, so that two messages can be compared by value. */
 function plain(one: Message): unknown {
   return JSON.parse(
-    JSON.stringify(one, (_, value: unknown) => (value instanceof Uint8Array ? Buffer.from(value).toString('hex') : value)),
+    JSON.stringify(one, (_, value: unknown) =>
+      value instanceof Uint8Array ? Buffer.from(value).toString('hex') : value,
+    ),
   );
 }

@@ -13,7 +13,12 @@ export interface VictimPlan {
 }
 
 export type VictimReport =
-  | { readonly said: 'ready'; readonly address: string; readonly set: string; readonly chunks: { cid: string; size: number }[] }
+  | {
+      readonly said: 'ready';
+      readonly address: string;
+      readonly set: string;
+      readonly chunks: { cid: string; size: number }[];
+    }
   | { readonly said: 'memory'; readonly rss: number; readonly held: number };
 
 if (import.meta.main) {
