@@ -13,7 +13,7 @@ export interface Materials {
   readonly rootfs: string;
 }
 
-export interface MaterialsOptions {
+interface MaterialsOptions {
   /** Downloaded packages and built images that any later run can use. */
   readonly cache: string;
   /** Directory of the fleet's keys: the initramfs believes only its ticket key. */

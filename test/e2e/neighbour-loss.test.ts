@@ -6,6 +6,7 @@ import type { PublishResult } from '../../src/agent/operations.ts';
 import type { Lab } from '../../src/lab/lab.ts';
 import { Namespace } from '../../src/lab/namespace.ts';
 import { readCounter, reshape } from '../../src/lab/shaping.ts';
+import type { VirtualMachine } from '../../src/lab/virtual-machine.ts';
 import { CMDLINE, openSite, PIECE } from './boot-site.ts';
 import { missingForGuests } from './guest-lab.ts';
 import { MARKER } from './small-rootfs.ts';
@@ -14,6 +15,7 @@ const missing = missingForGuests();
 const options = { skip: missing === '' ? false : missing, timeout: 120_000 };
 /** Slow enough to fail in the middle of a piece: the rootfs takes some eight seconds, a piece one and a half. */
 const SLOW_BIT_PER_SECOND = 24e6;
+const FAST_BIT_PER_SECOND = 1e9;
 const WITHIN_MS = 10_000;
 
 const DESCRIPTION = `
@@ -27,6 +29,7 @@ nodes:
 machines:
   first: { segment: here, memory: 512MiB }
   second: { segment: here, memory: 512MiB }
+  third: { segment: here, memory: 512MiB }
 `;
 
 let scene: Awaited<ReturnType<typeof openSite>>;
@@ -44,49 +47,73 @@ after(async () => {
   await scene?.[Symbol.asyncDispose]();
 });
 
-test(
-  'the serving neighbour is killed at half of the rootfs: the same boot goes on from another',
-  options,
-  async (t) => {
-    await lose(t, 'first', (lab, name) => lab.stopNode(name, { signal: 'SIGKILL' }));
-  },
-);
-
-test('the serving neighbour’s cable is pulled: the same boot goes on from another', options, async (t) => {
-  await lose(t, 'second', (lab, name) => lab.linkDown(name));
+test('the neighbour that sends the kernel is killed: the script goes on with the next', options, async (t) => {
+  const { lab } = scene.site;
+  const signal = AbortSignal.timeout(options.timeout);
+  await limit('first', SLOW_BIT_PER_SECOND);
+  await using vm = await lab.startMachine('first', {}, { signal });
+  const lost = await untilSent(lab, { after: await sent(lab), bytes: 3e6, signal });
+  await lab.stopNode(lost, { signal: 'SIGKILL' });
+  const failed = await vm.waitFor(`bootmesh: kernel failed from=${gateway(lost)}`, { signal });
+  const next = await vm.waitFor(/bootmesh: kernel from=(\S+)/, { signal });
+  assert.ok(!next.text.includes(gateway(lost)), next.text);
+  assert.ok(failed.at < next.at);
+  await limit('first', FAST_BIT_PER_SECOND);
+  await isUp(t, vm, signal);
+  await scene.site.start([lost], { signal });
 });
 
-async function lose(
+test('the neighbour that sends the rootfs is killed at half of it: the boot goes on', options, async (t) => {
+  const lost = await loseAtHalf(t, 'second', (lab, name) => lab.stopNode(name, { signal: 'SIGKILL' }));
+  await scene.site.start([lost], { signal: AbortSignal.timeout(options.timeout) });
+});
+
+test('its cable is pulled instead, and nobody is told: the boot goes on', options, async (t) => {
+  await loseAtHalf(t, 'third', (lab, name) => lab.linkDown(name));
+});
+
+async function loseAtHalf(
   t: TestContext,
   machine: string,
   strike: (lab: Lab, name: string) => Promise<unknown>,
-): Promise<void> {
+): Promise<string> {
   const { lab } = scene.site;
   const signal = AbortSignal.timeout(options.timeout);
-  const rootfs = published.artifacts.find(({ name }) => name === 'rootfs') ?? assert.fail('no rootfs');
   await using vm = await lab.startMachine(machine, {}, { signal });
-  const { pid } = vm;
   await vm.waitFor(/bootmesh: ticket ok/, { signal });
-  const cable = lab.topology.machines[machine] ?? assert.fail('no machine');
-  await reshape(new Namespace(cable.namespace), cable.tap, SLOW_BIT_PER_SECOND);
+  await limit(machine, SLOW_BIT_PER_SECOND);
 
-  const lost = await sendingAtHalf(lab, rootfs.size, signal);
+  const lost = await sendingAtHalf(lab, rootfs().size, signal);
   const lostAt = Date.now();
-  const before = await sent(lab);
+  const after = await sent(lab);
   await strike(lab, lost);
-  await untilSent(lab, { after: before, butNotBy: lost, signal });
+  await untilSent(lab, { after, bytes: 64 * 1024, butNotBy: lost, signal });
   const wentOnMs = Date.now() - lostAt;
   t.diagnostic(`another neighbour sent ${wentOnMs} ms after ${lost} was lost`);
   assert.ok(wentOnMs < WITHIN_MS, `went on ${wentOnMs} ms after ${lost} was lost`);
 
-  const url = lab.node(lost).gateways[0] ?? '';
-  await vm.waitFor(`neighbour lost url=${url} `, { signal });
+  await vm.waitFor(`neighbour lost url=${gateway(lost)} `, { signal });
+  await isUp(t, vm, signal);
+  assert.ok(await servedTheRestOfAPiece(lab, lost, rootfs().cid), 'what the lost one had sent of a piece was kept');
+  return lost;
+}
+
+/** The machine came up from the published rootfs in this very boot. */
+async function isUp(t: TestContext, vm: VirtualMachine, signal: AbortSignal): Promise<void> {
   const up = await vm.waitFor(MARKER, { signal });
   t.diagnostic(`up ${((up.at - vm.startedAt) / 1000).toFixed(1)} s after power-on`);
-  assert.equal(MARKER.exec(up.text)?.[1], rootfs.sha256);
-  assert.equal(vm.pid, pid);
+  assert.equal(MARKER.exec(up.text)?.[1], rootfs().sha256);
   assert.equal(vm.resets, 0);
-  assert.ok(await servedTheRestOfAPiece(lab, lost, rootfs.cid), 'what the lost one had sent of a piece was kept');
+  assert.doesNotThrow(() => process.kill(vm.pid, 0), 'the QEMU that was started still runs');
+}
+
+const rootfs = () => published.artifacts.find(({ name }) => name === 'rootfs') ?? assert.fail('no rootfs');
+const gateway = (name: string) => scene.site.lab.node(name).gateways[0] ?? '';
+
+/** What the machine can receive from now on. */
+async function limit(machine: string, bitsPerSecond: number): Promise<void> {
+  const { namespace, tap } = scene.site.lab.topology.machines[machine] ?? assert.fail(`no machine ${machine}`);
+  await reshape(new Namespace(namespace), tap, bitsPerSecond);
 }
 
 /** Bytes of Ethernet frames that each node's cable has carried away from it. */
@@ -120,15 +147,16 @@ async function sendingAtHalf(lab: Lab, size: number, signal: AbortSignal): Promi
   }
 }
 
-/** Resolves when content comes from another node than the lost one. */
+/** Resolves when so much has come from one node, with its name; the lost one does not count. */
 async function untilSent(
   lab: Lab,
-  { after, butNotBy, signal }: { after: ReadonlyMap<string, number>; butNotBy: string; signal: AbortSignal },
-): Promise<void> {
+  what: { after: ReadonlyMap<string, number>; bytes: number; butNotBy?: string; signal: AbortSignal },
+): Promise<string> {
   for (;;) {
-    const now = await sent(lab);
-    if ([...now].some(([name, bytes]) => name !== butNotBy && bytes - (after.get(name) ?? 0) > 64 * 1024)) return;
-    await delay(100, undefined, { signal });
+    const now = [...(await sent(lab))].filter(([name]) => name !== what.butNotBy);
+    const sender = now.find(([name, bytes]) => bytes - (what.after.get(name) ?? 0) > what.bytes);
+    if (sender !== undefined) return sender[0];
+    await delay(100, undefined, { signal: what.signal });
   }
 }
 
