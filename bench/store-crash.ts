@@ -10,7 +10,7 @@ import { importSeeded } from './store-crash/artifact.ts';
 import { type Crash, crash, type Work } from './store-crash/crash.ts';
 import { DownloadWork } from './store-crash/download-work.ts';
 import { ImportWork } from './store-crash/import-work.ts';
-import { LOSSES } from './store-crash/loss.ts';
+import { LOSSES, POWER_LOSSES } from './store-crash/loss.ts';
 import { seeded } from './store-crash/random.ts';
 
 export const summary = 'seeded kills and power losses during imports and downloads: every restart is clean and resumes';
@@ -73,8 +73,9 @@ interface CrashAllOptions {
 }
 
 /**
- * One crash after the other, each kind of loss in turn. A failure is told at once, its store is kept, and the rest go
- * on: the seed gives the kill and the loss again, but not the machine's timing.
+ * One crash after the other, each survived twice: after the kill alone, and after a power loss, each kind in turn. A
+ * failure is told at once, its store is kept, and the rest go on: the seed gives the kill and the loss again, but not
+ * the machine's timing.
  */
 async function crashAll(work: Work, { kills, seed, directory, signal }: CrashAllOptions) {
   const { length } = work.artifact.content;
@@ -83,15 +84,14 @@ async function crashAll(work: Work, { kills, seed, directory, signal }: CrashAll
   const failures: string[] = [];
   for (let i = 0; i < kills; i += 1) {
     signal.throwIfAborted();
-    const loss = LOSSES[i % LOSSES.length] ?? 'kill';
+    const losses = ['kill', POWER_LOSSES[i % POWER_LOSSES.length] ?? 'zero'] as const;
     try {
-      crashes.push(await crash({ work, loss, random: seeded(`${seed}/${work.name}/${i}`), directory, signal }));
+      crashes.push(await crash({ work, losses, random: seeded(`${seed}/${work.name}/${i}`), directory, signal }));
     } catch (error) {
       signal.throwIfAborted();
       const kept = `${directory}.${work.name}-${i}`;
       await rename(directory, kept);
-      const what = error instanceof Error ? error.message : error;
-      failures.push(`${work.name} ${i} (${loss}, seed ${seed}): ${what}; see ${kept}`);
+      failures.push(`${work.name} ${i} (${losses}, seed ${seed}): ${reason(error)}; see ${kept}`);
       console.error(failures.at(-1));
     }
     progress.update((i + 1) * length);
@@ -100,27 +100,35 @@ async function crashAll(work: Work, { kills, seed, directory, signal }: CrashAll
   return { crashes, failures };
 }
 
+/** One line of it. An aborted process says why only in the cause. */
+function reason(error: unknown): string {
+  const { message, cause } = error as Error;
+  return (cause instanceof Error ? cause.message : message).split('\n')[0] ?? '';
+}
+
 /** What became of the kills that ended well. */
 function account(crashes: readonly Crash[]) {
   const shares = crashes.map(({ killedAt, total }) => killedAt / total).sort((a, b) => a - b);
   const share = (at: number) => Number((shares[Math.floor(at * (shares.length - 1))] ?? 0).toFixed(3));
+  const aftermaths = crashes.flatMap((each) => each.aftermaths);
   return {
     kills: crashes.length,
-    losses: Object.fromEntries(LOSSES.map((loss) => [loss, crashes.filter((each) => each.loss === loss).length])),
+    losses: Object.fromEntries(LOSSES.map((loss) => [loss, aftermaths.filter((each) => each.loss === loss).length])),
     /** Shares of the artifact that were stored at the kill. */
     killed_at: { least: share(0), median: share(0.5), most: share(1) },
-    unsynced_bytes: sum(crashes.map(({ unsynced }) => unsynced)),
-    lost_bytes: sum(crashes.map(({ lost }) => lost)),
-    kept_bytes: sum(crashes.map(({ kept }) => kept)),
-    missing_bytes: sum(crashes.map(({ missing }) => missing)),
+    unsynced_bytes: sum(aftermaths.map(({ unsynced }) => unsynced)),
+    lost_bytes: sum(aftermaths.map(({ lost }) => lost)),
+    kept_bytes: sum(aftermaths.map(({ kept }) => kept)),
+    missing_bytes: sum(aftermaths.map(({ missing }) => missing)),
   };
 }
 
 /** What the resumed downloads took from the swarm, and what of it was in the store already. */
 function traffic(crashes: readonly Crash[]) {
+  const aftermaths = crashes.flatMap((each) => each.aftermaths);
   return {
-    fetched_bytes: sum(crashes.map(({ fetched }) => fetched)),
-    refetched_bytes: sum(crashes.map(({ fetched, missing }) => Math.max(0, fetched - missing))),
+    fetched_bytes: sum(aftermaths.map(({ fetched }) => fetched)),
+    refetched_bytes: sum(aftermaths.map(({ fetched, missing }) => Math.max(0, fetched - missing))),
   };
 }
 

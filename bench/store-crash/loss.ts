@@ -5,10 +5,12 @@ import { SEGMENT_HEADER_BYTES } from '../../src/store/segment.ts';
 import type { Random } from './random.ts';
 
 /**
- * What happens besides the kill. A power loss takes what was written after the last sync: the tail of the segment is
- * cut, or reads as zeros, or has a hole of zeros. `index` loses LevelDB altogether.
+ * A power loss takes what was written after the last sync: the tail of the segment is cut, or reads as zeros, or has a
+ * hole of zeros. `index` loses all of LevelDB besides the tail.
  */
-export const LOSSES = ['kill', 'truncate', 'zero', 'hole', 'index'] as const;
+export const POWER_LOSSES = ['truncate', 'zero', 'hole', 'index'] as const;
+/** What happens to a store besides the kill; with `kill`, nothing. */
+export const LOSSES = ['kill', ...POWER_LOSSES] as const;
 export type Loss = (typeof LOSSES)[number];
 
 /** What was taken from a store. */
@@ -45,7 +47,7 @@ export async function lose(
   // A segment's header is synced before its first record, and nothing is said of it.
   const from = synced.get(file) ?? Math.min(size, SEGMENT_HEADER_BYTES);
   const unsynced = size - from;
-  if (loss === 'kill' || loss === 'index' || unsynced === 0) return { file, unsynced, start: size, end: size };
+  if (loss === 'kill' || unsynced === 0) return { file, unsynced, start: size, end: size };
   const start = from + Math.floor(random() * unsynced);
   const end = loss === 'hole' ? Math.min(size, start + PAGE * (1 + Math.floor(random() * 16))) : size;
   if (loss === 'truncate') await handle.truncate(start);

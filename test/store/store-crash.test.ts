@@ -7,7 +7,7 @@ import { importSeeded } from '../../bench/store-crash/artifact.ts';
 import { crash, type Work } from '../../bench/store-crash/crash.ts';
 import { DownloadWork } from '../../bench/store-crash/download-work.ts';
 import { ImportWork } from '../../bench/store-crash/import-work.ts';
-import { LOSSES } from '../../bench/store-crash/loss.ts';
+import { type Loss, POWER_LOSSES } from '../../bench/store-crash/loss.ts';
 import { seeded } from '../../bench/store-crash/random.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { PackStore } from '../../src/store/pack-store.ts';
@@ -15,7 +15,7 @@ import { PackStore } from '../../src/store/pack-store.ts';
 const { signal } = new AbortController();
 const ARTIFACT_BYTES = 16 * 1024 * 1024;
 
-/** The short form of `npm run bench -- store-crash`: of each work, one kill of each kind. */
+/** The short form of `npm run bench -- store-crash`: of each work, one kill for each kind of loss. */
 describe('a store whose process is killed', () => {
   let directory = '';
   const works: Record<string, Work> = {};
@@ -32,18 +32,21 @@ describe('a store whose process is killed', () => {
   after(() => stack.disposeAsync());
 
   for (const name of ['import', 'download']) {
-    for (const loss of LOSSES) {
+    for (const loss of POWER_LOSSES) {
       it(`is right after it, and the ${name} resumes (${loss})`, async () => {
-        const work = works[name] ?? assert.fail();
-        const random = seeded(`test/${name}/${loss}`);
-        const { killedAt, total, missing } = await crash({
-          work,
-          loss,
-          random,
+        const losses: Loss[] = loss === 'zero' ? ['kill', loss] : [loss];
+        const { killedAt, total, aftermaths } = await crash({
+          work: works[name] ?? assert.fail(),
+          losses,
+          random: seeded(`test/${name}/${loss}`),
           directory: join(directory, 'store'),
           signal,
         });
-        assert.ok(killedAt > 0 && killedAt < total && missing > 0);
+        assert.ok(killedAt > 0 && killedAt < total);
+        assert.deepEqual(
+          aftermaths.map((each) => each.loss),
+          losses,
+        );
       });
     }
   }
