@@ -52,8 +52,8 @@ export class ControlStream {
     const bytes = encodeMessage(message);
     this.#unsent.push(prefix(bytes.length), bytes);
     this.#unsentBytes += bytes.length + MAX_PREFIX_BYTES;
-    if (this.#unsentBytes > MAX_UNSENT_BYTES) return this.close(new Error('the peer does not read its messages'));
-    this.#wake?.();
+    if (this.#unsentBytes > MAX_UNSENT_BYTES) this.close(new Error('the peer does not read its messages'));
+    else this.#wake?.();
   }
 
   close(reason: Error = new Error('control stream closed')): void {

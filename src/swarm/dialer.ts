@@ -16,6 +16,8 @@ interface Contact {
 
 /** Longest pause between two attempts, milliseconds: a neighbour that comes back is wanted at once. */
 const LONGEST_NEAR_MS = 2_000;
+/** After so many failures in a row nobody waits for a neighbour any more; it is still dialled. */
+const GIVE_UP = 3;
 const LONGEST_FAR_MS = 15_000;
 
 /**
@@ -63,12 +65,11 @@ export class Dialer implements Disposable {
     });
   }
 
-  /** Neighbours that we know of and may still reach: those never tried, and those connected. */
+  /** Neighbours that are connected, or that we may still reach: they may be starting just now, as we do. */
   expectedNeighbours(): string[] {
     return [...this.#contacts.values()]
       .filter((contact) => contact.near && !this.#banned(contact.peerId))
-      .filter((contact) => this.#connected(contact) || contact.failures === 0)
-      .filter((contact) => this.#connected(contact) || contact.addresses.length > 0)
+      .filter((contact) => this.#connected(contact) || (contact.addresses.length > 0 && contact.failures < GIVE_UP))
       .map((contact) => contact.peerId);
   }
 

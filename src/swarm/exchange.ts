@@ -1,18 +1,14 @@
-import type { Connection, Stream } from '@libp2p/interface';
 import type { CID } from 'multiformats/cid';
 import type { ChunkSet } from '../content/chunk-set.ts';
 import type { ChunkStore } from '../content/chunk-source.ts';
 import type { Log } from '../observe/log.ts';
 import type { WindowOptions } from '../schedule/window.ts';
 import { BufferPool } from './buffer-pool.ts';
-import { ControlStream, EXCHANGE_PROTOCOL } from './control-stream.ts';
-import { Link, type LinkEvents } from './link.ts';
+import type { Link, LinkEvents } from './link.ts';
+import { Links } from './links.ts';
 import { LocalSet } from './local-set.ts';
-import { MalformedMessage } from './message.ts';
 import type { SwarmNode } from './node.ts';
 import { Session } from './session.ts';
-import { LANE_PROTOCOL, StreamLane } from './stream-lane.ts';
-import { UploadSlots } from './uploads.ts';
 
 export interface ExchangeOptions {
   /** Bytes asked for or on their way into the store, over all peers. @default 32 MiB */
@@ -58,21 +54,19 @@ export interface ExchangeDeps {
 /** A stalled peer rests this long before it is tried again, milliseconds. */
 const STALL_REST_MS = 5_000;
 const TICK_MS = 250;
-const OPEN_TIMEOUT_MS = 5_000;
 /** While others boot, prefetch gets this share of each peer's window. */
 const BACKGROUND_SHARE = 0.25;
 
 /** All links and all sets: who is asked for what is decided here, a session at a time, foreground first. */
 export class Exchange implements Disposable {
-  readonly links = new Map<string, Link>();
+  links!: Links;
   readonly sets = new Map<string, LocalSet>();
+  readonly #sessions = new Map<LocalSet, Session>();
   readonly #opening = new Map<string, Promise<LocalSet>>();
   readonly #deps: ExchangeDeps;
   readonly #options: ExchangeOptions;
-  readonly #slots = new UploadSlots();
   readonly #buffers = new BufferPool();
   readonly #self: string;
-  readonly #abort = new AbortController();
   readonly #dirty = new Set<LocalSet>();
   readonly #saidOutside = new WeakMap<LocalSet, boolean>();
   #announceTimer: NodeJS.Timeout | undefined;
@@ -91,59 +85,50 @@ export class Exchange implements Disposable {
 
   static async open(deps: ExchangeDeps, options: Partial<ExchangeOptions> = {}): Promise<Exchange> {
     const exchange = new Exchange(deps, { ...EXCHANGE_DEFAULTS, ...options });
-    const limits = { maxInboundStreams: 4, maxOutboundStreams: 4 };
-    await deps.node.handle(
-      EXCHANGE_PROTOCOL,
-      (stream, { remotePeer }) => exchange.#accept(stream, remotePeer.toString()),
-      limits,
+    exchange.links = await Links.open(
+      {
+        ...deps,
+        buffers: exchange.#buffers,
+        events: exchange.#linkEvents(),
+        chunkAt: (key, index) => exchange.sets.get(key)?.cidAt(index),
+      },
+      exchange.#options.window,
     );
-    await deps.node.handle(
-      LANE_PROTOCOL,
-      (stream, { remotePeer }) => exchange.#acceptLane(stream, remotePeer.toString()),
-      limits,
-    );
-    deps.node.addEventListener('connection:open', ({ detail }) => exchange.#connected(detail));
-    for (const connection of deps.node.getConnections()) exchange.#connected(connection);
     return exchange;
   }
 
   /** The set with everything we hold of it, from now on known to the peers that want it. */
   async open(set: ChunkSet): Promise<LocalSet> {
     const key = set.id.toString();
-    const known = this.sets.get(key) ?? (await this.#opening.get(key));
+    // No await before #opening is set: two callers of one turn must get one and the same set.
+    const known = this.sets.get(key) ?? this.#opening.get(key);
     if (known) return known;
     if (this.sets.size + this.#opening.size >= this.#options.maxSets) {
       throw new RangeError(`${this.#options.maxSets} sets are shared already; unshare one before ${set.id}`);
     }
-    const opening = LocalSet.open(set, this.#nextHandle++, this.#deps.store);
+    const opening = this.#openSet(set).finally(() => this.#opening.delete(key));
     this.#opening.set(key, opening);
-    try {
-      const local = await opening;
-      this.sets.set(key, local);
-      this.#tellInterested(local);
-      return local;
-    } finally {
-      this.#opening.delete(key);
-    }
+    return opening;
   }
 
   close(key: string): void {
     const local = this.sets.get(key);
     if (local === undefined) return;
-    local.session?.close(new Error('the set is no longer shared'));
-    local.session = undefined;
+    this.#sessions.get(local)?.close(new Error('the set is no longer shared'));
+    this.#sessions.delete(local);
     this.sets.delete(key);
-    for (const link of this.links.values()) link.send({ kind: 'unsubscribe', handle: local.handle });
+    for (const link of this.links.all()) link.send({ kind: 'unsubscribe', handle: local.handle });
   }
 
   /** The session that gets `local`, made when there is none. Call `release` when it is no longer used. */
   session(local: LocalSet, priority: 'foreground' | 'background'): Session {
-    if (local.session) return local.session;
+    const running = this.#sessions.get(local);
+    if (running) return running;
     const session = new Session(
       {
         self: this.#self,
         store: this.#deps.store,
-        links: () => [...this.links.values()].filter((link) => link.ready),
+        links: () => this.links.ready(),
         settled: (one) => this.#settled(one),
         budget: () => this.#options.maxBytesInFlight - this.#storing - this.#outstanding(),
         storing: (bytes) => {
@@ -160,29 +145,31 @@ export class Exchange implements Disposable {
       local,
       priority,
     );
-    local.session = session;
-    for (const link of this.links.values()) if (link.ready) link.send(local.subscribe(this.#outside(local)));
+    this.#sessions.set(local, session);
+    local.wanted = true;
+    for (const link of this.links.ready()) link.send(local.subscribe(this.#outside(local)));
     return session;
   }
 
   /** Ends the session when nobody uses it any more. */
   release(local: LocalSet): void {
-    const { session } = local;
+    const session = this.#sessions.get(local);
     if (session === undefined || session.users > 0) return;
     session.close();
-    local.session = undefined;
+    this.#sessions.delete(local);
+    local.wanted = false;
     this.#changed(local);
   }
 
   /** Something else stored the chunk, or found that it is lost: the sets that it is part of learn of it. */
   noteStored(cid: CID): void {
-    this.#eachPlace(cid, (local, index) => (local.session ? local.session.stored(index) : local.stored(index)));
+    this.#eachPlace(cid, (local, index) => (this.#sessions.get(local) ?? local).stored(index));
   }
 
   noteLost(cid: CID): void {
     this.#eachPlace(cid, (local, index) => {
       local.lost(index);
-      local.session?.lost(index);
+      this.#sessions.get(local)?.lost(index);
     });
   }
 
@@ -191,11 +178,19 @@ export class Exchange implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#abort.abort();
     clearInterval(this.#ticker);
     clearTimeout(this.#announceTimer);
-    for (const local of this.sets.values()) local.session?.close(new Error('the swarm was closed'));
-    for (const link of [...this.links.values()]) link.close();
+    for (const session of this.#sessions.values()) session.close(new Error('the swarm was closed'));
+    this.links[Symbol.dispose]();
+  }
+
+  async #openSet(set: ChunkSet): Promise<LocalSet> {
+    const local = await LocalSet.open(set, this.#nextHandle++, this.#deps.store);
+    this.sets.set(local.key, local);
+    for (const link of this.links.all()) {
+      if (link.sets.get(local.key)?.wants) link.send(local.subscribe(false));
+    }
+    return local;
   }
 
   #eachPlace(cid: CID, use: (local: LocalSet, index: number) => void): void {
@@ -207,57 +202,8 @@ export class Exchange implements Disposable {
     }
   }
 
-  #connected(connection: Connection): void {
-    const peer = connection.remotePeer.toString();
-    // One of a pair opens the streams: the one with the smaller id.
-    if (this.#self < peer) void this.#openLink(connection, peer);
-  }
-
-  async #openLink(connection: Connection, peer: string): Promise<void> {
-    if (this.links.has(peer) || this.#abort.signal.aborted || connection.status !== 'open') return;
-    const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(OPEN_TIMEOUT_MS)]);
-    const link = this.#newLink(peer);
-    try {
-      link.attachControl(this.#control(await connection.newStream(EXCHANGE_PROTOCOL, { signal }), link));
-      link.attachLane(this.#lane(await connection.newStream(LANE_PROTOCOL, { signal }), link));
-    } catch (error) {
-      this.#deps.log.debug('exchange not opened', { peer, error });
-      link.close();
-    }
-  }
-
-  #accept(stream: Stream, peer: string): void {
-    if (this.#self < peer) return stream.abort(new Error('the exchange is ours to open'));
-    this.links.get(peer)?.close();
-    const link = this.#newLink(peer);
-    link.attachControl(this.#control(stream, link));
-  }
-
-  #acceptLane(stream: Stream, peer: string): void {
-    const link = this.links.get(peer);
-    if (link === undefined || link.ready) return stream.abort(new Error('no exchange to carry'));
-    link.attachLane(this.#lane(stream, link));
-  }
-
-  #control(stream: Stream, link: Link): ControlStream {
-    return new ControlStream(stream, {
-      onMessage: (message) => link.onMessage(message),
-      onClose: (error) => link.close(error instanceof MalformedMessage ? error : undefined),
-    });
-  }
-
-  #lane(stream: Stream, link: Link): StreamLane {
-    return new StreamLane(stream, {
-      allow: (request, flags) => link.allow(request, flags),
-      allocate: (length) => this.#buffers.take(length),
-      onFrame: (frame) => link.onFrame(frame),
-      onProgress: (bytes) => link.onProgress(bytes),
-      onClose: (malformed) => link.close(malformed),
-    });
-  }
-
-  #newLink(peerId: string): Link {
-    const events: LinkEvents = {
+  #linkEvents(): LinkEvents {
+    return {
       onReady: (link) => this.#ready(link),
       onMessage: (link, message) => this.#heard(link, message),
       onWrongBytes: (link, cid) => this.#deps.onWrongBytes(link.peerId, cid),
@@ -266,56 +212,38 @@ export class Exchange implements Disposable {
       onMissing: (cid) => this.noteLost(cid),
       onClose: (link, malformed) => this.#closed(link, malformed),
     };
-    const link = new Link(
-      {
-        store: this.#deps.store,
-        slots: this.#slots,
-        events,
-        chunkAt: (key, index) => this.sets.get(key)?.cidAt(index),
-      },
-      { peerId, near: this.#deps.near(peerId) },
-      this.#options.window,
-    );
-    this.links.set(peerId, link);
-    return link;
   }
 
   #ready(link: Link): void {
-    for (const local of this.sets.values()) if (local.session) link.send(local.subscribe(this.#outside(local)));
+    for (const local of this.#sessions.keys()) link.send(local.subscribe(this.#outside(local)));
     this.#deps.onLink(link);
     this.#planSoon();
   }
 
   #closed(link: Link, malformed: Error | undefined): void {
-    if (this.links.get(link.peerId) === link) this.links.delete(link.peerId);
     if (malformed) this.#deps.onMalformed(link.peerId, malformed);
-    for (const local of this.sets.values()) if (local.session) this.#sayOutside(local);
+    for (const local of this.#sessions.keys()) this.#sayOutside(local);
     this.#planSoon();
-    if (malformed || this.#abort.signal.aborted) return;
-    // The connection may have outlived its streams, or a second one may stand: try again, a moment later.
-    const retry = () => {
-      const [connection] = this.#deps.node.getConnections().filter((one) => one.remotePeer.toString() === link.peerId);
-      if (connection) this.#connected(connection);
-    };
-    setTimeout(retry, TICK_MS).unref();
   }
 
   #heard(link: Link, message: Parameters<LinkEvents['onMessage']>[1]): void {
     switch (message.kind) {
       case 'subscribe': {
-        const before = link.sets.subscribe(message);
         const local = this.sets.get(message.set.toString());
-        if (local?.session) this.#sayOutside(local);
+        const before = link.sets.subscribe(message, local !== undefined);
+        const session = local && this.#sessions.get(local);
+        if (session) this.#sayOutside(session.local);
         if (message.wants && !before?.wants) this.#answer(link, message.handle, local);
-        else if (local?.session) local.session.neighbourClaimed(link.peerId, link.near ? message.claimed : []);
+        else if (link.near) session?.neighbourClaimed(link.peerId, message.claimed);
         break;
       }
       case 'have': {
         const remote = link.sets.update(message);
         const local = remote && this.sets.get(remote.key);
-        if (!local?.session) return;
-        this.#sayOutside(local);
-        if (link.near) local.session.neighbourClaimed(link.peerId, message.claimed);
+        const session = local && this.#sessions.get(local);
+        if (session === undefined) return;
+        this.#sayOutside(session.local);
+        if (link.near) session.neighbourClaimed(link.peerId, message.claimed);
         break;
       }
       case 'unsubscribe':
@@ -332,12 +260,6 @@ export class Exchange implements Disposable {
     link.send(local ? local.subscribe(this.#outside(local)) : { kind: 'decline', handle });
   }
 
-  #tellInterested(local: LocalSet): void {
-    for (const link of this.links.values()) {
-      if (link.sets.get(local.key)?.wants) link.send(local.subscribe(this.#outside(local)));
-    }
-  }
-
   #settled(session: Session): boolean {
     if (performance.now() - session.startedAt > this.#options.settleMs) return true;
     return this.#deps.expectedNeighbours().every((peer) => {
@@ -347,7 +269,7 @@ export class Exchange implements Disposable {
   }
 
   #outside(local: LocalSet): boolean {
-    return local.session?.outside ?? false;
+    return this.#sessions.get(local)?.outside ?? false;
   }
 
   #sayOutside(local: LocalSet): void {
@@ -359,7 +281,7 @@ export class Exchange implements Disposable {
 
   #outstanding(): number {
     let bytes = 0;
-    for (const link of this.links.values()) bytes += link.window.outstanding;
+    for (const link of this.links.all()) bytes += link.window.outstanding;
     return bytes;
   }
 
@@ -373,7 +295,7 @@ export class Exchange implements Disposable {
     this.#announceTimer = undefined;
     for (const local of this.#dirty) {
       const messages = local.changes(this.#outside(local));
-      for (const link of this.links.values()) {
+      for (const link of this.links.all()) {
         if (!link.sets.get(local.key)?.wants) continue;
         for (const message of messages) {
           link.send(link.near ? message : { ...message, claimed: [], unclaimed: [] });
@@ -388,7 +310,7 @@ export class Exchange implements Disposable {
     this.#planning = true;
     setImmediate(() => {
       this.#planning = false;
-      const sessions = [...this.sets.values()].flatMap(({ session }) => session ?? []);
+      const sessions = [...this.#sessions.values()];
       const foreground = sessions.filter(({ priority }) => priority === 'foreground');
       for (const session of foreground) session.plan(1);
       const share = foreground.some(({ outstanding }) => outstanding > 0) ? BACKGROUND_SHARE : 1;
@@ -398,13 +320,12 @@ export class Exchange implements Disposable {
 
   #tick(): void {
     const now = performance.now();
-    for (const link of this.links.values()) {
+    for (const link of this.links.all()) {
       const limit = link.near ? this.#options.stallNearMs : this.#options.stallFarMs;
       if (link.checkProgress(limit, STALL_REST_MS)) this.#deps.log.info('peer stalled', { peer: link.peerId });
-      // The other end accepted a connection but opens no exchange: make room for another attempt.
-      if (!link.ready && now - link.openedAt > 2 * OPEN_TIMEOUT_MS) link.close();
     }
-    for (const local of this.sets.values()) local.session?.tick(now);
-    if (this.sets.size > 0) this.#planSoon();
+    this.links.closeUnready(now);
+    for (const session of this.#sessions.values()) session.tick(now);
+    if (this.#sessions.size > 0) this.#planSoon();
   }
 }

@@ -117,11 +117,23 @@ export class Link {
   }
 
   attachControl(control: ControlStream): void {
+    if (this.closed) {
+      control.close();
+      return;
+    }
     this.#control = control;
     this.send({ kind: 'hello', version: EXCHANGE_VERSION, accepts: 0 });
   }
 
+  get hasLane(): boolean {
+    return this.#attached !== undefined;
+  }
+
   attachLane(lane: Lane): void {
+    if (this.closed) {
+      lane.close();
+      return;
+    }
     this.#attached = lane;
     this.#lane.resolve(lane);
     if (this.ready) this.#deps.events.onReady(this);
@@ -191,7 +203,10 @@ export class Link {
       this.#live -= 1;
       this.window.delivered(sizeOf(request), now - request.sentAt, now);
     }
-    if (matches(request.cid, bytes)) return request.owner.bytes(this, request, bytes);
+    if (matches(request.cid, bytes)) {
+      request.owner.bytes(this, request, bytes);
+      return;
+    }
     this.#deps.events.onWrongBytes(this, request.cid);
     if (!request.cancelled) request.owner.ended(this, request, 'corrupt');
   }
@@ -208,13 +223,16 @@ export class Link {
       case 'hello':
         throw new MalformedMessage('a second hello');
       case 'request':
-        return this.#uploads.request(message.items.map((item) => ({ ...item, cid: this.#resolve(item.of) })));
+        this.#uploads.request(message.items.map((item) => ({ ...item, cid: this.#resolve(item.of) })));
+        break;
       case 'cancel':
-        return this.#uploads.cancel(message.ids);
+        this.#uploads.cancel(message.ids);
+        break;
       case 'ended':
-        return this.#ended(message);
+        this.#ended(message);
+        break;
       default:
-        return this.#deps.events.onMessage(this, message);
+        this.#deps.events.onMessage(this, message);
     }
   }
 

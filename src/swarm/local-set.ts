@@ -3,7 +3,6 @@ import type { ChunkSet } from '../content/chunk-set.ts';
 import type { ChunkStore } from '../content/chunk-source.ts';
 import { HaveMap } from '../schedule/have-map.ts';
 import { MESSAGE_LIMITS, type Message } from './message.ts';
-import type { Session } from './session.ts';
 
 /** Look-ups in the store at a time when a set is first looked at. */
 const LOOKUPS = 256;
@@ -15,7 +14,8 @@ export class LocalSet {
   /** Our short name for it, the same on every link. */
   readonly handle: number;
   readonly have: HaveMap;
-  session: Session | undefined;
+  /** We are downloading it. */
+  wanted = false;
   /** Chunks that we are fetching from a seed or from outside. */
   readonly claims = new Set<number>();
   #added: number[] = [];
@@ -80,7 +80,7 @@ export class LocalSet {
       set: this.set.id,
       chunks: this.set.chunks.length,
       have: this.have.complete ? 'all' : this.have.count === 0 ? new Uint8Array() : this.have.bytes(),
-      wants: this.session !== undefined,
+      wants: this.wanted,
       outside,
       claimed: [...this.claims].slice(0, MESSAGE_LIMITS.indexes),
     };
@@ -105,7 +105,7 @@ export class LocalSet {
         claimed: part(lists.claimed),
         unclaimed: part(lists.unclaimed),
         lost: part(lists.lost),
-        wants: this.session !== undefined,
+        wants: this.wanted,
         outside,
       });
     }

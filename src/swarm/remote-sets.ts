@@ -41,8 +41,11 @@ export class RemoteSets {
     return key === undefined ? undefined : this.#byKey.get(key);
   }
 
-  /** Returns what was known before. */
-  subscribe(message: Subscribe): RemoteSet | undefined {
+  /**
+   * Returns what was known before. Of a set that is not ours (`known` false) only the interest is kept, not the map:
+   * when we want the set, our own Subscribe makes the peer say it again.
+   */
+  subscribe(message: Subscribe, known: boolean): RemoteSet | undefined {
     const key = message.set.toString();
     const before = this.#byKey.get(key);
     const other = this.#keys.get(message.handle);
@@ -50,9 +53,10 @@ export class RemoteSets {
     if (before === undefined && this.#byKey.size >= MAX_SETS) throw new MalformedMessage('too many sets');
     if (before !== undefined && before.handle !== message.handle) throw new MalformedMessage('a set has two handles');
     const { handle, chunks, have, wants, outside } = message;
-    const map = have === 'all' ? HaveMap.full(chunks) : HaveMap.from(have, chunks);
+    const size = known ? chunks : 0;
+    const map = have === 'all' ? HaveMap.full(size) : HaveMap.from(have, size);
     const now = performance.now();
-    const claims = new Map(message.claimed.map((index) => [index, now]));
+    const claims = new Map(known ? message.claimed.map((index) => [index, now]) : []);
     this.#byKey.set(key, { handle, key, chunks, map, wants, outside, claims });
     this.#keys.set(handle, key);
     this.declined.delete(key);
@@ -68,7 +72,7 @@ export class RemoteSets {
       for (const index of list) if (index >= chunks) throw new MalformedMessage(`chunk ${index} of ${chunks}`);
     }
     const now = performance.now();
-    for (const index of message.claimed) if (claims.size < MAX_CLAIMS) claims.set(index, now);
+    for (const index of message.claimed) if (map.size > index && claims.size < MAX_CLAIMS) claims.set(index, now);
     for (const index of message.unclaimed) claims.delete(index);
     for (const index of message.lost) map.delete(index);
     for (const index of message.added) {

@@ -3,7 +3,7 @@ import type { ConnectionGater, PrivateKey } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
 import type { CID } from 'multiformats/cid';
 import type { ChunkSet } from '../content/chunk-set.ts';
-import type { ChunkSource, ChunkStore, GetOptions } from '../content/chunk-source.ts';
+import type { ChunkSource, ChunkStore } from '../content/chunk-source.ts';
 import type { Log } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import { Blocks } from './blocks.ts';
@@ -94,7 +94,7 @@ export class Swarm implements AsyncDisposable {
     this.peerId = parts.node.peerId.toString();
     this.site = parts.site;
     this.blocks = new Blocks({
-      links: () => [...parts.exchange.links.values()].filter((link) => link.ready),
+      links: () => parts.exchange.links.ready(),
       providers: (cid, { signal }) => this.#providers(cid, signal),
     });
   }

@@ -50,6 +50,7 @@ interface Wanted {
 export class Uploads {
   readonly #deps: UploadsDeps;
   readonly #signal: AbortSignal;
+  /** In order of rank. */
   readonly #queues: Readonly<Record<Priority, Wanted[]>> = { urgent: [], foreground: [], background: [] };
   #running = 0;
 
@@ -90,11 +91,10 @@ export class Uploads {
   }
 
   #next(): void {
-    while (this.#running < PER_PEER && this.#queued > 0 && !this.#signal.aborted) {
-      if (!this.#deps.slots.take(this.#running)) return;
-      const { urgent, foreground, background } = this.#queues;
-      const wanted = urgent.shift() ?? foreground.shift() ?? background.shift();
-      if (wanted === undefined) return this.#deps.slots.release();
+    while (this.#running < PER_PEER && !this.#signal.aborted) {
+      const queue = Object.values(this.#queues).find(({ length }) => length > 0);
+      if (queue === undefined || !this.#deps.slots.take(this.#running)) return;
+      const wanted = queue.shift() as Wanted;
       this.#running += 1;
       void this.#upload(wanted).finally(() => {
         this.#running -= 1;

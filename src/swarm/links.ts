@@ -1,0 +1,158 @@
+import type { Connection, Stream } from '@libp2p/interface';
+import type { ChunkStore } from '../content/chunk-source.ts';
+import type { Log } from '../observe/log.ts';
+import type { WindowOptions } from '../schedule/window.ts';
+import type { BufferPool } from './buffer-pool.ts';
+import { ControlStream, EXCHANGE_PROTOCOL } from './control-stream.ts';
+import { Link, type LinkEvents } from './link.ts';
+import { MalformedMessage } from './message.ts';
+import type { SwarmNode } from './node.ts';
+import { LANE_PROTOCOL, StreamLane } from './stream-lane.ts';
+import { UploadSlots } from './uploads.ts';
+
+export interface LinksDeps {
+  readonly node: SwarmNode;
+  readonly store: ChunkStore;
+  readonly log: Log;
+  readonly buffers: BufferPool;
+  readonly events: LinkEvents;
+  /** Of our site? */
+  near(peerId: string): boolean;
+  chunkAt: ConstructorParameters<typeof Link>[0]['chunkAt'];
+}
+
+/** From the connection to a peer that talks, milliseconds. */
+const OPEN_TIMEOUT_MS = 5_000;
+/** Pause before streams that broke are opened again, milliseconds. */
+const REOPEN_MS = 250;
+
+/** One link per connected peer. Of a pair, the one with the smaller peer id opens the streams. */
+export class Links implements Disposable {
+  readonly #links = new Map<string, Link>();
+  readonly #deps: LinksDeps;
+  readonly #window: Partial<WindowOptions>;
+  readonly #slots = new UploadSlots();
+  readonly #self: string;
+  readonly #abort = new AbortController();
+
+  private constructor(deps: LinksDeps, window: Partial<WindowOptions>) {
+    this.#deps = deps;
+    this.#window = window;
+    this.#self = deps.node.peerId.toString();
+  }
+
+  static async open(deps: LinksDeps, window: Partial<WindowOptions>): Promise<Links> {
+    const links = new Links(deps, window);
+    const { node } = deps;
+    const limits = { maxInboundStreams: 4, maxOutboundStreams: 4 };
+    await node.handle(
+      LANE_PROTOCOL,
+      (stream, { remotePeer }) => links.#acceptLane(stream, remotePeer.toString()),
+      limits,
+    );
+    await node.handle(
+      EXCHANGE_PROTOCOL,
+      (stream, { remotePeer }) => links.#accept(stream, remotePeer.toString()),
+      limits,
+    );
+    node.addEventListener('connection:open', ({ detail }) => links.#connected(detail));
+    for (const connection of node.getConnections()) links.#connected(connection);
+    return links;
+  }
+
+  get(peerId: string): Link | undefined {
+    return this.#links.get(peerId);
+  }
+
+  all(): Link[] {
+    return [...this.#links.values()];
+  }
+
+  /** Those that can be asked. */
+  ready(): Link[] {
+    return this.all().filter((link) => link.ready);
+  }
+
+  /** Closes links that never came to stand, so that another attempt has room. */
+  closeUnready(now: number): void {
+    for (const link of this.all()) if (!link.ready && now - link.openedAt > 2 * OPEN_TIMEOUT_MS) link.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.#abort.abort();
+    for (const link of this.all()) link.close();
+  }
+
+  #connected(connection: Connection): void {
+    const peer = connection.remotePeer.toString();
+    if (this.#self < peer) void this.#open(connection, peer);
+  }
+
+  async #open(connection: Connection, peer: string): Promise<void> {
+    if (this.#links.has(peer) || this.#abort.signal.aborted || connection.status !== 'open') return;
+    const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(OPEN_TIMEOUT_MS)]);
+    const link = this.#add(peer);
+    try {
+      link.attachControl(this.#control(await connection.newStream(EXCHANGE_PROTOCOL, { signal }), link));
+      link.attachLane(this.#lane(await connection.newStream(LANE_PROTOCOL, { signal }), link));
+    } catch (error) {
+      this.#deps.log.debug('exchange not opened', { peer, error });
+      link.close();
+    }
+  }
+
+  #accept(stream: Stream, peer: string): void {
+    if (this.#self < peer) {
+      stream.abort(new Error('the exchange is ours to open'));
+      return;
+    }
+    this.#links.get(peer)?.close();
+    const link = this.#add(peer);
+    link.attachControl(this.#control(stream, link));
+  }
+
+  #acceptLane(stream: Stream, peer: string): void {
+    const link = this.#links.get(peer);
+    if (link && !link.hasLane && this.#self > peer) link.attachLane(this.#lane(stream, link));
+    else stream.abort(new Error('no exchange to carry'));
+  }
+
+  #control(stream: Stream, link: Link): ControlStream {
+    return new ControlStream(stream, {
+      onMessage: (message) => link.onMessage(message),
+      onClose: (error) => link.close(error instanceof MalformedMessage ? error : undefined),
+    });
+  }
+
+  #lane(stream: Stream, link: Link): StreamLane {
+    return new StreamLane(stream, {
+      allow: (request, flags) => link.allow(request, flags),
+      allocate: (length) => this.#deps.buffers.take(length),
+      onFrame: (frame) => link.onFrame(frame),
+      onProgress: (bytes) => link.onProgress(bytes),
+      onClose: (malformed) => link.close(malformed),
+    });
+  }
+
+  #add(peerId: string): Link {
+    const { store, chunkAt, events } = this.#deps;
+    const onClose: LinkEvents['onClose'] = (link, malformed) => {
+      if (this.#links.get(peerId) === link) this.#links.delete(peerId);
+      events.onClose(link, malformed);
+      if (!malformed) setTimeout(() => this.#reopen(peerId), REOPEN_MS).unref();
+    };
+    const link = new Link(
+      { store, chunkAt, slots: this.#slots, events: { ...events, onClose } },
+      { peerId, near: this.#deps.near(peerId) },
+      this.#window,
+    );
+    this.#links.set(peerId, link);
+    return link;
+  }
+
+  /** The connection may have outlived its streams, or a second one may stand. */
+  #reopen(peerId: string): void {
+    const connection = this.#deps.node.getConnections().find((one) => one.remotePeer.toString() === peerId);
+    if (connection) this.#connected(connection);
+  }
+}
