@@ -13,7 +13,14 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
   content: { may: ['observe'], why: 'chunks are true whoever carries them' },
   store: { may: ['content', 'observe'], why: 'keeps chunks on disk; nobody below it knows that there is a disk' },
   schedule: { may: [], why: 'pure decisions: the simulator runs the same code as the agent' },
-  swarm: { may: ['content', 'schedule', 'observe'], why: 'moves chunks, never learns what a kernel is' },
+  exchange: {
+    may: ['content', 'schedule', 'observe'],
+    why: 'moves chunks between two peers; who they are is not its business',
+  },
+  swarm: {
+    may: ['exchange', 'content', 'schedule', 'observe'],
+    why: 'finds and admits peers for the exchange, never learns what a kernel is',
+  },
   fleet: { may: ['observe'], why: 'who belongs does not depend on what is carried' },
   overlay: { may: ['observe'], why: 'carries packets between members, never asks what is in them' },
   dhcp: {
@@ -99,8 +106,7 @@ describe('the rooms of src', () => {
     const crowded: string[] = [];
     for (const room of Object.keys(rooms)) {
       const own = files.filter((file) => roomOf(file) === room);
-      if (own.length > FILES_PER_ROOM)
-        crowded.push(`${room} has ${own.length} files: it is two rooms`);
+      if (own.length > FILES_PER_ROOM) crowded.push(`${room} has ${own.length} files: it is two rooms`);
       for (const file of own) {
         if (relative(join(src, room), file).includes('/')) crowded.push(`${relative(root, file)} is not flat`);
       }

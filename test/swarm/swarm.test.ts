@@ -75,6 +75,32 @@ suite('swarm', { concurrency: false, timeout: 60_000 }, () => {
     assert.ok(sent <= 1.05 * set.bytes, `${(sent / set.bytes).toFixed(3)} payloads left the origin (${fromOrigin})`);
   });
 
+  test('when one of a site dies, the others take over what was its to fetch, and nothing crosses twice', async () => {
+    await using fleet = new Fleet();
+    const origin = await fleet.node({ site: 'origin', store: new SlowStore(5) });
+    const { set, chunks } = content(400, 32 * 1024);
+    await fill(origin.store, chunks);
+    await origin.swarm.share(set);
+    const [dying, ...others] = await fleet.together(3);
+    assert.ok(dying);
+    const end = new AbortController();
+    const onProgress = ({ bytes, total }: { bytes: number; total: number }) => {
+      if (bytes < total / 4 || end.signal.aborted) return;
+      end.abort(new Error('killed'));
+      void dying.swarm[Symbol.asyncDispose]();
+    };
+    const died = dying.swarm.download(set, { priority: 'foreground', signal: end.signal, onProgress });
+    const finished = Promise.all(others.map(({ swarm }) => swarm.download(set, soon())));
+    await assert.rejects(died, /killed/);
+    const killed = performance.now();
+    await finished;
+    assert.ok(performance.now() - killed < 4_000);
+    for (const { store } of others) assert.ok(await holdsAll(store, chunks));
+    const sent = origin.swarm.peers().reduce((sum, { bytesOut }) => sum + bytesOut, 0);
+    // What the dead one had fetched and not yet passed on is lost with it: a quarter at most.
+    assert.ok(sent <= 1.3 * set.bytes, `${(sent / set.bytes).toFixed(3)} payloads left the origin`);
+  });
+
   test('a peer that flips a bit is refused, named and banned; the rest finish the download', async () => {
     await using fleet = new Fleet();
     const { log, lines } = recordingLog();

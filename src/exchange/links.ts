@@ -1,4 +1,4 @@
-import type { Connection, Stream } from '@libp2p/interface';
+import type { Connection, Libp2p, Stream } from '@libp2p/interface';
 import type { ChunkStore } from '../content/chunk-source.ts';
 import type { Log } from '../observe/log.ts';
 import type { WindowOptions } from '../schedule/window.ts';
@@ -6,12 +6,11 @@ import type { BufferPool } from './buffer-pool.ts';
 import { ControlStream, EXCHANGE_PROTOCOL } from './control-stream.ts';
 import { Link, type LinkEvents } from './link.ts';
 import { MalformedMessage } from './message.ts';
-import type { SwarmNode } from './node.ts';
 import { LANE_PROTOCOL, StreamLane } from './stream-lane.ts';
 import { UploadSlots } from './uploads.ts';
 
 export interface LinksDeps {
-  readonly node: SwarmNode;
+  readonly node: Libp2p;
   readonly store: ChunkStore;
   readonly log: Log;
   readonly buffers: BufferPool;

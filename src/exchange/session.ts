@@ -288,8 +288,8 @@ export class Session implements RequestOwner {
       const map = this.#mapOf(link);
       if (map === undefined || map.count === 0 || link.stalled) return [];
       const { target, room } = link.window;
-      // Refill by quarters: one message and one look at the set for many chunks.
-      const open = room >= target / 4 || this.#urgent.size > 0 || link.live < 2 ? Math.min(room * share, budget) : 0;
+      // Refill by halves: one message and one look at the set for many chunks.
+      const open = room >= target / 2 || this.#urgent.size > 0 || link.live < 2 ? Math.min(room * share, budget) : 0;
       budget -= open;
       return [{ id: link.peerId, near: link.near, map, room: open, link }];
     });

@@ -1,3 +1,4 @@
+import type { Libp2p } from '@libp2p/interface';
 import type { CID } from 'multiformats/cid';
 import type { ChunkSet } from '../content/chunk-set.ts';
 import type { ChunkStore } from '../content/chunk-source.ts';
@@ -7,7 +8,6 @@ import { BufferPool } from './buffer-pool.ts';
 import type { Link, LinkEvents } from './link.ts';
 import { Links } from './links.ts';
 import { LocalSet } from './local-set.ts';
-import type { SwarmNode } from './node.ts';
 import { Session } from './session.ts';
 
 export interface ExchangeOptions {
@@ -37,7 +37,7 @@ export const EXCHANGE_DEFAULTS: ExchangeOptions = {
 };
 
 export interface ExchangeDeps {
-  readonly node: SwarmNode;
+  readonly node: Libp2p;
   readonly store: ChunkStore;
   readonly log: Log;
   /** Of our site? */

@@ -8,7 +8,7 @@ import {
   MalformedMessage,
   MESSAGE_LIMITS,
   type Message,
-} from '../../src/swarm/message.ts';
+} from '../../src/exchange/message.ts';
 
 const cid = fc
   .tuple(fc.uint8Array({ maxLength: 8 }), fc.constantFrom(RAW, DAG_PB))
