@@ -1,11 +1,11 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs, promisify } from 'node:util';
 import { Chunker, type ChunkSizes, DEFAULT_CHUNK_SIZES } from '../src/content/chunker.ts';
+import { record, signed } from './record/result.ts';
 
 export const summary =
   'Chunk sizes: bytes to move to the next version of a package tree, against the number of chunks.';
@@ -59,19 +59,11 @@ export async function run(argv: string[], { signal }: { signal: AbortSignal }): 
     }
   }
   for (const line of table(rows)) console.log(line);
-  const machine = {
-    cpu: cpus()[0]?.model,
-    cores: cpus().length,
-    memoryBytes: totalmem(),
-    kernel: release(),
-    node: process.version,
-  };
   const packages = Object.fromEntries(
     Object.entries(trees).map(([name, pair]) => [name, pair.map((tree) => tree.packages)]),
   );
-  const result = { bench: 'chunk-size', defaults: DEFAULT_CHUNK_SIZES, machine, packages, rows };
-  await mkdir(join(root, 'bench/results'), { recursive: true });
-  await writeFile(join(root, 'bench/results/chunk-size.json'), `${JSON.stringify(result, null, 1)}\n`);
+  const result = signed({ bench: 'chunk-size', defaults: DEFAULT_CHUNK_SIZES, packages, rows });
+  await record('chunk-size', result);
   if (values.json) console.log(JSON.stringify(result));
 }
 

@@ -1,15 +1,15 @@
 import { type ChildProcess, fork } from 'node:child_process';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { arch, cpus, release, tmpdir, totalmem } from 'node:os';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Plan, Report } from './exchange/peer.ts';
+import { record, signed } from './record/result.ts';
 
 export const summary = 'agent-to-agent download, verified and on disk, against a bare libp2p stream';
 
 const PEER = new URL('./exchange/peer.ts', import.meta.url);
 const TUNED_PEER = new URL('./exchange/tuned-peer.ts', import.meta.url);
-const RESULT = new URL('./results/exchange.json', import.meta.url);
 /** One transfer, milliseconds. */
 const LIMIT_MS = 180_000;
 
@@ -105,17 +105,7 @@ async function conclude(
     payload_bytes: bytes,
     rounds: agent.length,
   };
-  const [cpu] = cpus();
-  const machine = {
-    cpu: cpu?.model,
-    cores: cpus().length,
-    memory_bytes: totalmem(),
-    kernel: release(),
-    arch: arch(),
-    node: process.version,
-  };
-  await mkdir(new URL('.', RESULT), { recursive: true });
-  await writeFile(RESULT, `${JSON.stringify({ ...result, machine, when: new Date().toISOString() }, null, 2)}\n`);
+  await record('exchange', signed(result));
   console.log(
     json ? JSON.stringify(result) : `ratio ${result.ratio}, ${result.mb_per_s} MB/s, peak ${result.peak_rss_mb} MB`,
   );

@@ -38,9 +38,23 @@ export async function run(argv: string[], { signal }: { signal: AbortSignal }): 
     await using origin = await PackStore.open(join(directory, 'origin'), { log: silentLog });
     const artifact = await importSeeded(seed, ARTIFACT_BYTES, origin, { signal });
     await using downloads = await DownloadWork.open(artifact, origin);
-    const store = join(directory, 'store');
-    const imported = await crashAll(new ImportWork(artifact), { kills: kills.imports, seed, directory: store, signal });
-    const downloaded = await crashAll(downloads, { kills: kills.downloads, seed, directory: store, signal });
+    const all = kills.imports + kills.downloads;
+    const progress = openProgress({ label: `${all} kills`, total: all * ARTIFACT_BYTES, stream: process.stderr });
+    let done = 0;
+    const half = (work: Work, count: number) =>
+      crashAll(work, {
+        kills: count,
+        seed,
+        directory: join(directory, work.name),
+        signal,
+        onCrash: () => progress.update(++done * ARTIFACT_BYTES),
+      });
+    // Side by side: each of them mostly waits for a process to start.
+    const importing = half(new ImportWork(artifact), kills.imports);
+    const downloading = half(downloads, kills.downloads);
+    await Promise.allSettled([importing, downloading]);
+    progress.finish();
+    const [imported, downloaded] = [await importing, await downloading];
     const failures = [...imported.failures, ...downloaded.failures];
     keep = failures.length > 0;
     const result = signed({
@@ -70,6 +84,7 @@ interface CrashAllOptions {
   readonly seed: string;
   readonly directory: string;
   readonly signal: AbortSignal;
+  onCrash(): void;
 }
 
 /**
@@ -77,9 +92,7 @@ interface CrashAllOptions {
  * failure is told at once, its store is kept, and the rest go on: the seed gives the kill and the loss again, but not
  * the machine's timing.
  */
-async function crashAll(work: Work, { kills, seed, directory, signal }: CrashAllOptions) {
-  const { length } = work.artifact.content;
-  const progress = openProgress({ label: `${kills} ${work.name}s`, total: kills * length, stream: process.stderr });
+async function crashAll(work: Work, { kills, seed, directory, signal, onCrash }: CrashAllOptions) {
   const crashes: Crash[] = [];
   const failures: string[] = [];
   for (let i = 0; i < kills; i += 1) {
@@ -89,14 +102,13 @@ async function crashAll(work: Work, { kills, seed, directory, signal }: CrashAll
       crashes.push(await crash({ work, losses, random: seeded(`${seed}/${work.name}/${i}`), directory, signal }));
     } catch (error) {
       signal.throwIfAborted();
-      const kept = `${directory}.${work.name}-${i}`;
+      const kept = `${directory}.failed-${i}`;
       await rename(directory, kept);
       failures.push(`${work.name} ${i} (${losses}, seed ${seed}): ${reason(error)}; see ${kept}`);
       console.error(failures.at(-1));
     }
-    progress.update((i + 1) * length);
+    onCrash();
   }
-  progress.finish();
   return { crashes, failures };
 }
 
@@ -116,6 +128,8 @@ function account(crashes: readonly Crash[]) {
     losses: Object.fromEntries(LOSSES.map((loss) => [loss, aftermaths.filter((each) => each.loss === loss).length])),
     /** Shares of the artifact that were stored at the kill. */
     killed_at: { least: share(0), median: share(0.5), most: share(1) },
+    /** Power losses that took something. */
+    tails_lost: aftermaths.filter(({ lost }) => lost > 0).length,
     unsynced_bytes: sum(aftermaths.map(({ unsynced }) => unsynced)),
     lost_bytes: sum(aftermaths.map(({ lost }) => lost)),
     kept_bytes: sum(aftermaths.map(({ kept }) => kept)),
