@@ -16,6 +16,7 @@ export const debianPackages = {
   kmod: { file: '/sbin/modinfo', why: 'kernel modules of the initramfs' },
   'xz-utils': { file: '/usr/bin/xz', why: 'Debian packages compressed by it' },
   cpio: { file: '/usr/bin/cpio', why: 'tests compare our archives with it' },
+  git: { file: '/usr/bin/git', why: 'tests look at what is tracked' },
   curl: { file: '/usr/bin/curl', why: 'tests use it as a client that is not ours' },
   'dnsmasq-base': {
     file: '/usr/sbin/dnsmasq',
