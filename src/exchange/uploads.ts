@@ -6,15 +6,15 @@ import type { Priority } from './message.ts';
 /** Requests of one peer that wait here; more are answered with busy. */
 const MAX_QUEUED = 512;
 /** Chunks of one peer between the store and its lane: some are read while others leave, several at a time. */
-const PER_PEER = 8;
+const PER_PEER = 16;
 
 /** Chunks of all peers between the store and their lanes; each peer has one beyond it, so that none starves. */
 export class UploadSlots {
   readonly #limit: number;
   #used = 0;
 
-  /** @param limit chunks in hand at once. @default 24 */
-  constructor(limit = 24) {
+  /** @param limit chunks in hand at once. @default 32 */
+  constructor(limit = 32) {
     this.#limit = limit;
   }
 

@@ -16,8 +16,10 @@ export const WINDOW_DEFAULTS: WindowOptions = {
   queueMs: 200,
 };
 
-/** A rate sample covers at least this long, milliseconds: shorter ones measure the sender's bursts. */
+/** A rate sample covers this much busy time, milliseconds; shorter ones measure the sender's bursts… */
 const SAMPLE_MS = 100;
+/** …unless so many windows came in less: then the window is what limits the rate, and must grow at once. */
+const SAMPLE_WINDOWS = 2;
 
 /**
  * How many bytes to keep asked of one uploader: its measured rate times (its shortest delay + a short queue). The
@@ -28,7 +30,9 @@ export class Window {
   readonly #options: WindowOptions;
   #rate = 0;
   #delay = Number.POSITIVE_INFINITY;
-  #sampleStart: number | undefined;
+  /** Since when something has been outstanding, and for how long it was before, within this sample. */
+  #busySince = 0;
+  #busyMs = 0;
   #sampleBytes = 0;
   #outstanding = 0;
 
@@ -59,27 +63,25 @@ export class Window {
   }
 
   asked(bytes: number, now: number): void {
-    // An idle uploader's rate says nothing about its link: measure from the first request on.
-    if (this.#outstanding === 0) {
-      this.#sampleStart = now;
-      this.#sampleBytes = 0;
-    }
+    // An idle uploader's rate says nothing about its link: only time with something outstanding counts.
+    if (this.#outstanding === 0) this.#busySince = now;
     this.#outstanding += bytes;
   }
 
   /** The request was answered with its bytes, `delay` after it was sent. */
   delivered(bytes: number, delay: number, now: number): void {
-    this.released(bytes);
     // Delays drift upwards slowly, so that a route that became longer is believed after a while.
     this.#delay = Math.min(delay, this.#delay * 1.01);
     this.#sampleBytes += bytes;
-    if (this.#sampleStart === undefined) return;
-    const took = now - this.#sampleStart;
-    if (took < SAMPLE_MS) return;
-    const sample = (this.#sampleBytes * 1000) / took;
-    this.#rate = this.#rate === 0 ? sample : this.#rate * 0.6 + sample * 0.4;
-    this.#sampleStart = now;
-    this.#sampleBytes = 0;
+    this.#busyMs += now - this.#busySince;
+    this.#busySince = now;
+    if (this.#busyMs >= SAMPLE_MS || this.#sampleBytes >= SAMPLE_WINDOWS * this.target) {
+      const sample = (this.#sampleBytes * 1000) / Math.max(1, this.#busyMs);
+      this.#rate = this.#rate === 0 ? sample : this.#rate * 0.6 + sample * 0.4;
+      this.#busyMs = 0;
+      this.#sampleBytes = 0;
+    }
+    this.released(bytes);
   }
 
   /** The request ended without bytes: cancelled, missing, busy, or the uploader is gone. */

@@ -11,7 +11,7 @@ export const TRANSPORT = {
   },
   yamux: {
     streamOptions: {
-      initialStreamWindowSize: 1024 * 1024,
+      initialStreamWindowSize: 4 * 1024 * 1024,
       maxStreamWindowSize: 4 * 1024 * 1024,
     },
     maxInboundStreams: 256,

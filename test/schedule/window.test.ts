@@ -28,6 +28,16 @@ suite('window', () => {
     assert.ok(transfer(0.8e6, 20, 10).target < 2 * WINDOW_DEFAULTS.floor);
   });
 
+  test('grows when every window is answered in one burst', () => {
+    const window = new Window();
+    for (let now = 0; now < 300; now += 10) {
+      const bytes = window.target;
+      window.asked(bytes, now);
+      window.delivered(bytes, 2, now + 2);
+    }
+    assert.equal(window.target, WINDOW_DEFAULTS.ceiling);
+  });
+
   test('keeps a long link busy', () => {
     const rate = 10e6;
     const window = transfer(rate, 100, 10);
