@@ -7,8 +7,7 @@ import { parseArgs, promisify } from 'node:util';
 import { Chunker, type ChunkSizes, DEFAULT_CHUNK_SIZES } from '../src/content/chunker.ts';
 import { record, signed } from './record/result.ts';
 
-export const summary =
-  'Chunk sizes: bytes to move to the next version of a package tree, against the number of chunks.';
+export const summary = 'bytes to move to the next version of a package tree, against the number of chunks';
 
 const execute = promisify(execFile);
 const root = fileURLToPath(new URL('..', import.meta.url));

@@ -5,20 +5,21 @@ interface Bench {
   run(argv: string[], options: { signal: AbortSignal }): Promise<void>;
 }
 
+/** Every file beside this one is a bench; what benches are made of lives in folders. */
 const here = new URL('.', import.meta.url);
 const files = (await readdir(here)).filter((file) => file.endsWith('.ts') && file !== 'main.ts');
 const names = files.map((file) => file.slice(0, -3)).sort();
 const [name, ...argv] = process.argv.slice(2);
 
-if (name === undefined || !names.includes(name)) {
-  console.error('usage: npm run bench -- NAME [--json] [--help]\n');
-  for (const each of names) {
-    const bench: Bench = await import(new URL(`${each}.ts`, here).href);
-    console.error(`  ${each.padEnd(16)}${bench.summary}`);
-  }
-  process.exit(name === undefined || name === '--help' ? 0 : 2);
+if (name === undefined || !names.includes(name) || argv.includes('--help')) {
+  const asked = name === undefined || name === '--help' || names.includes(name);
+  const say = asked ? console.log : console.error;
+  say('usage: npm run bench -- NAME [--json] [OPTION…]\n');
+  for (const each of names) say(`  ${each.padEnd(16)}${(await load(each)).summary}`);
+  say('\nbench/README.md has the options, what came out here, and how to read it.');
+  process.exit(asked ? 0 : 2);
 }
-const bench: Bench = await import(new URL(`${name}.ts`, here).href);
+const bench = await load(name);
 const stop = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort(new Error(signal)));
 try {
@@ -26,4 +27,8 @@ try {
 } catch (error) {
   console.error(error instanceof Error ? (error.stack ?? error.message) : error);
   process.exitCode = 1;
+}
+
+async function load(bench: string): Promise<Bench> {
+  return await import(new URL(`${bench}.ts`, here).href);
 }
