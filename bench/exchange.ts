@@ -143,7 +143,6 @@ class Peer implements Disposable {
   constructor(plan: Plan, signal: AbortSignal) {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]);
     this.#child = fork(plan.tuned ? TUNED_PEER : PEER, [JSON.stringify(plan)], {
-      execArgv: (process.env['XARGS'] ?? '').split(' ').filter(Boolean),
       signal: limit,
       killSignal: 'SIGKILL',
     });

@@ -10,8 +10,8 @@ export class BufferPool {
   readonly #limit: number;
   #kept = 0;
 
-  /** @param limit bytes kept for later. @default 8 MiB */
-  constructor(limit = 8 * 1024 * 1024) {
+  /** @param limit bytes kept for later. @default 24 MiB */
+  constructor(limit = 24 * 1024 * 1024) {
     this.#limit = limit;
   }
 
