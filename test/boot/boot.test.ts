@@ -6,6 +6,7 @@ import { messageType, option, readAddress, readType } from '../../src/dhcp/optio
 import { type DhcpPacket, decodeDhcp, encodeDhcp } from '../../src/dhcp/packet.ts';
 import { CommandFailed } from '../../src/lab/command.ts';
 import type { Namespace } from '../../src/lab/namespace.ts';
+import { missingRequirements } from '../../src/lab/requirements.ts';
 import { capture } from '../fixtures/hex.ts';
 import { ask, SegmentLab, type SegmentNode } from './segment-lab.ts';
 
@@ -39,7 +40,10 @@ async function started(nodes: readonly SegmentNode[], role: 'server' | 'proxy' =
   }
 }
 
-describe('three DHCP nodes on one segment', { concurrency: 2 }, () => {
+const missing = await missingRequirements();
+const skip = missing.length > 0 && `no segment can be made here: ${missing.join('; ')}`;
+
+describe('three DHCP nodes on one segment', { skip, concurrency: 2 }, () => {
   it('offer one client one address, one after another, and any of them renews it', { timeout: 60_000 }, async () => {
     await using lab = await SegmentLab.create(['a', 'b', 'c']);
     const nodes = await Promise.all(['a', 'b', 'c'].map((name, index) => lab.node(name, index + 1, { pool })));
@@ -139,7 +143,7 @@ describe('three DHCP nodes on one segment', { concurrency: 2 }, () => {
   });
 });
 
-describe('a second DHCP server on the segment', { concurrency: 2 }, () => {
+describe('a second DHCP server on the segment', { skip, concurrency: 2 }, () => {
   async function dnsmasq(namespace: Namespace) {
     const args = ['-d', '--conf-file=/dev/null', '--port=0', '--interface=eth0', '--bind-interfaces', '--leasefile-ro'];
     const range = ['--dhcp-range=10.66.0.20,10.66.0.40,1h', '--no-ping'];
@@ -198,7 +202,7 @@ describe('a second DHCP server on the segment', { concurrency: 2 }, () => {
   });
 });
 
-describe('hostile neighbours', () => {
+describe('hostile neighbours', { skip }, () => {
   it('cost a node neither its service nor its memory', { timeout: 90_000 }, async () => {
     await using lab = await SegmentLab.create(['a', 'b']);
     const node = await lab.node('a', 1, { pool });
@@ -256,7 +260,7 @@ describe('hostile neighbours', () => {
   });
 });
 
-describe('a segment', () => {
+describe('a segment', { skip }, () => {
   it('of IPv6 alone knows its members, and no strangers', { timeout: 60_000 }, async () => {
     await using lab = await SegmentLab.create(['a', 'b']);
     const release = { version: 1, commandLine: 'quiet' };
@@ -276,7 +280,7 @@ describe('a segment', () => {
   });
 });
 
-describe('a node without privileges', () => {
+describe('a node without privileges', { skip }, () => {
   it('says what it lacks, and goes on', { timeout: 30_000 }, async () => {
     await using lab = await SegmentLab.create(['a', 'b']);
     const release = { version: 1, commandLine: 'quiet' };

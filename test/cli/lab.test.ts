@@ -4,6 +4,7 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { missingRequirements } from '../../src/lab/requirements.ts';
 import { runCli, startCli } from './run-cli.ts';
 
 let root = '';
@@ -29,7 +30,10 @@ interface Status {
 const status = async () =>
   (await runCli('lab', 'status', '--directory', directory, '--json')).json() as unknown as Status;
 
-describe('bootmesh lab', { timeout: 90_000 }, () => {
+const missing = await missingRequirements();
+const skip = missing.length > 0 && `no lab can be made here: ${missing.join('; ')}`;
+
+describe('bootmesh lab', { skip, timeout: 90_000 }, () => {
   it('brings a fleet up in the background, runs programs where its nodes are, and takes it down', async () => {
     const up = await runCli('lab', 'up', file, '--directory', directory, '--detach', '--json');
     assert.equal(up.code, 0, up.stdout + up.stderr);
