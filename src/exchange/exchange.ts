@@ -139,6 +139,7 @@ export class Exchange implements Disposable {
           if (kept) this.#buffers.give(bytes);
         },
         changed: (one) => this.#changed(one),
+        claimed: (one) => this.#tell(one),
         seek: (one) => this.#deps.seek(one.set),
         random: Math.random,
       },
@@ -293,16 +294,18 @@ export class Exchange implements Disposable {
 
   #announce(): void {
     this.#announceTimer = undefined;
-    for (const local of this.#dirty) {
-      const messages = local.changes(this.#outside(local));
-      for (const link of this.links.all()) {
-        if (!link.sets.get(local.key)?.wants) continue;
-        for (const message of messages) {
-          link.send(link.near ? message : { ...message, claimed: [], unclaimed: [] });
-        }
+    for (const local of [...this.#dirty]) this.#tell(local);
+  }
+
+  #tell(local: LocalSet): void {
+    this.#dirty.delete(local);
+    const messages = local.changes(this.#outside(local));
+    for (const link of this.links.all()) {
+      if (!link.sets.get(local.key)?.wants) continue;
+      for (const message of messages) {
+        link.send(link.near ? message : { ...message, claimed: [], unclaimed: [] });
       }
     }
-    this.#dirty.clear();
   }
 
   #planSoon(): void {

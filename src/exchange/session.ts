@@ -30,6 +30,8 @@ export interface SessionDeps {
   settledStore(bytes: Uint8Array, kept: boolean): void;
   /** There is news for the peers, or a reason to plan again. */
   changed(local: LocalSet): void;
+  /** Tells the neighbours at once what we are fetching, before they ask for the same. */
+  claimed(local: LocalSet): void;
   /** No peer that we know holds what we want. */
   seek(local: LocalSet): void;
   random(): number;
@@ -323,7 +325,7 @@ export class Session implements RequestOwner {
       if (!link.near || this.#mapOf(link)?.complete) this.local.claim(index);
     }
     for (const [link, indexes] of byLink) this.#ask(link, indexes);
-    if (picks.length > 0) this.#deps.changed(this.local);
+    if (picks.length > 0) this.#deps.claimed(this.local);
   }
 
   #ask(link: Link, indexes: readonly number[]): void {
