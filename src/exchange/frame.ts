@@ -1,10 +1,10 @@
 import { MAX_CHUNK_BYTES } from '../content/chunk.ts';
 
-/** Request id (32 bits), flags (8), reserved zero (24), length (32); big endian, then `length` bytes. */
+/**
+ * Request id (32 bits), flags (8), reserved zero (24), length (32); big endian, then `length` bytes. Flag bit 0 is kept
+ * for bytes that are zstd-compressed; a flag is sent only to a peer whose hello accepts it.
+ */
 export const FRAME_HEADER_BYTES = 12;
-
-/** The bytes are zstd-compressed. Sent only to peers that said they accept it. */
-export const FRAME_COMPRESSED = 0x01;
 
 export interface Frame {
   readonly request: number;
