@@ -9,7 +9,8 @@ import { record, signed } from './record/result.ts';
 export const summary = 'agent-to-agent download, verified and on disk, against a bare libp2p stream';
 
 const PEER = new URL('./exchange/peer.ts', import.meta.url);
-const TUNED_PEER = new URL('./exchange/tuned-peer.ts', import.meta.url);
+/** As src/cli/launch.js starts an agent. */
+const AGENT_FLAGS = ['--max-semi-space-size=4', '--semi-space-growth-factor=1'];
 /** One transfer, milliseconds. */
 const LIMIT_MS = 180_000;
 
@@ -142,7 +143,8 @@ class Peer implements Disposable {
 
   constructor(plan: Plan, signal: AbortSignal) {
     const limit = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]);
-    this.#child = fork(plan.tuned ? TUNED_PEER : PEER, [JSON.stringify(plan)], {
+    this.#child = fork(PEER, [JSON.stringify(plan)], {
+      execArgv: plan.tuned ? AGENT_FLAGS : [],
       signal: limit,
       killSignal: 'SIGKILL',
     });

@@ -9,8 +9,11 @@ import { fileURLToPath } from 'node:url';
 
 const NEEDED = 26;
 
-// The agent's garbage is small and frequent: with V8's own young generation a flood of packets grows it by 20 MB.
-const AGENT_FLAGS = process.argv[2] === 'up' ? ['--max-semi-space-size=4'] : [];
+// A young generation that stays small: a chunk's buffers lie outside the heap and die young, and frequent cheap
+// collections free them. With V8's own growing one they pile up until their size makes it mark the whole heap ten
+// times a second (2-5 CPU seconds per GB and 100 MB, as `npm run bench -- exchange` would show), and a flood of small
+// packets grows the process by 20 MB.
+const AGENT_FLAGS = process.argv[2] === 'up' ? ['--max-semi-space-size=4', '--semi-space-growth-factor=1'] : [];
 
 // A published package has no TypeScript; a checkout may have a stale dist/.
 const program = ['./main.ts', '../../dist/cli/main.js']
