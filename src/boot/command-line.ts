@@ -103,7 +103,7 @@ function refuseScript(text: string): void {
 
 /**
  * The command line of one boot: the template filled in, then what every bootmesh initramfs needs (`initrd=initramfs`
- * for EFI stubs, `bootmesh.channel`, `BOOTIF` in pxelinux's form) and, as far as they fit, the neighbours.
+ * for EFI stubs, `bootmesh.channel`, `bootmesh.version`, `BOOTIF` in pxelinux's form) and, as far as they fit, the neighbours.
  * @throws CommandLineError when the template is bad or the kernel could not take the result.
  */
 export function fillCommandLine(template: string, values: CommandLineValues): string {
@@ -113,6 +113,8 @@ export function fillCommandLine(template: string, values: CommandLineValues): st
     filled,
     'initrd=initramfs',
     `bootmesh.channel=${values.channel}`,
+    // Else a channel that moves on during a boot would give one version's kernel another's rootfs.
+    ...(filled.includes('bootmesh.version=') ? [] : [`bootmesh.version=${values.version}`]),
     `BOOTIF=${bootInterface(values.mac)}`,
   ].join(' ');
   let line = `${fixed} bootmesh.neighbours=${values.neighbours[0] ?? values.neighbour}`;

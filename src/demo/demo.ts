@@ -29,7 +29,7 @@ interface DemoOptions {
   readonly screen: Screen;
 }
 
-const CMDLINE = 'console=ttyS0 quiet bootmesh.version={{version}}';
+const CMDLINE = 'console=ttyS0 quiet';
 const BOOT_MS = 180_000;
 /** ProxyDHCP or DHCP server: mode auto listens for other servers before it decides. */
 const BOOT_READY_MS = 15_000;

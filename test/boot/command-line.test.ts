@@ -21,7 +21,7 @@ describe('command lines', () => {
     assert.equal(
       fillCommandLine(template, values),
       'root=live:http://10.0.0.1:8080/artifact/bafyroot a=http://10.0.0.1:8080,http://10.0.0.2:8080 ' +
-        'm=52:54:00:12:34:56 s=ab12 v=production-7 initrd=initramfs bootmesh.channel=production ' +
+        'm=52:54:00:12:34:56 s=ab12 v=production-7 initrd=initramfs bootmesh.channel=production bootmesh.version=7 ' +
         'BOOTIF=01-52-54-00-12-34-56 bootmesh.neighbours=http://10.0.0.1:8080,http://10.0.0.2:8080',
     );
   });

@@ -11,7 +11,7 @@ const CACHE = fileURLToPath(new URL('../../.cache/debian', import.meta.url));
 export const PIECE = 4 * 1024 * 1024;
 
 /** For `site.publish`: a console that tests can read. */
-export const CMDLINE = 'console=ttyS0 quiet bootmesh.version={{version}}';
+export const CMDLINE = 'console=ttyS0 quiet';
 
 /** A real kernel and initramfs, and a rootfs of six pieces. */
 const bootable: NonNullable<SiteOptions['materials']> = (options, times) =>
