@@ -8,12 +8,16 @@ import type { SwarmNode } from './node.ts';
 interface Contact {
   readonly peerId: string;
   readonly addresses: readonly Multiaddr[];
+  /** Where discovery last saw it. */
+  found: readonly Multiaddr[];
   readonly near: boolean;
   failures: number;
   timer: NodeJS.Timeout | undefined;
   dialing: boolean;
 }
 
+/** Addresses that discovery may name for one member. */
+const MAX_FOUND = 8;
 /** Longest pause between two attempts, milliseconds: a neighbour that comes back is wanted at once. */
 const LONGEST_NEAR_MS = 2_000;
 /** After so many failures in a row nobody waits for a neighbour any more; it is still dialled. */
@@ -21,8 +25,8 @@ const GIVE_UP = 3;
 const LONGEST_FAR_MS = 15_000;
 
 /**
- * Keeps us connected to the members we know addresses of: dials at once, again with growing, jittered pauses, and
- * soon after a disconnect. Bounded by the number of members.
+ * Keeps us connected to the members we know addresses of, from the roster or by discovery: dials at once, again with
+ * growing, jittered pauses, and soon after a disconnect. Bounded by the number of members.
  */
 export class Dialer implements Disposable {
   readonly #contacts = new Map<string, Contact>();
@@ -51,6 +55,7 @@ export class Dialer implements Disposable {
       this.#contacts.set(member.peerId, {
         peerId: member.peerId,
         addresses,
+        found: [],
         near,
         failures: 0,
         timer: undefined,
@@ -63,13 +68,19 @@ export class Dialer implements Disposable {
       const contact = this.#contacts.get(event.detail.toString());
       if (contact) this.#later(contact, 50 + Math.random() * 200 + (self > contact.peerId ? 150 : 0));
     });
+    deps.node.addEventListener('peer:discovery', ({ detail: { id, multiaddrs } }) => {
+      const contact = this.#contacts.get(id.toString());
+      if (contact === undefined || this.#connected(contact)) return;
+      contact.found = multiaddrs.slice(0, MAX_FOUND).map((address) => withPeer(address.toString(), contact.peerId));
+      this.#later(contact, self > contact.peerId ? 150 : 0);
+    });
   }
 
   /** Neighbours that are connected, or that we may still reach: they may be starting just now, as we do. */
   expectedNeighbours(): string[] {
     return [...this.#contacts.values()]
       .filter((contact) => contact.near && !this.#banned(contact.peerId))
-      .filter((contact) => this.#connected(contact) || (contact.addresses.length > 0 && contact.failures < GIVE_UP))
+      .filter((contact) => this.#connected(contact) || (reach(contact).length > 0 && contact.failures < GIVE_UP))
       .map((contact) => contact.peerId);
   }
 
@@ -83,7 +94,7 @@ export class Dialer implements Disposable {
   }
 
   #later(contact: Contact, ms: number): void {
-    if (contact.addresses.length === 0 || this.#abort.signal.aborted) return;
+    if (reach(contact).length === 0 || this.#abort.signal.aborted) return;
     clearTimeout(contact.timer);
     contact.timer = setTimeout(() => void this.#dial(contact), ms);
     contact.timer.unref();
@@ -94,7 +105,7 @@ export class Dialer implements Disposable {
     contact.dialing = true;
     try {
       if (!this.#banned(contact.peerId)) {
-        await this.#node.dial([...contact.addresses], { signal: this.#abort.signal });
+        await this.#node.dial(reach(contact), { signal: this.#abort.signal });
         contact.failures = 0;
       }
     } catch (error) {
@@ -107,6 +118,10 @@ export class Dialer implements Disposable {
     const longest = contact.near ? LONGEST_NEAR_MS : LONGEST_FAR_MS;
     this.#later(contact, backoff(contact.failures, Math.random, { longest }));
   }
+}
+
+function reach({ addresses, found }: Contact): Multiaddr[] {
+  return [...addresses, ...found];
 }
 
 function withPeer(address: string, peerId: string): Multiaddr {
