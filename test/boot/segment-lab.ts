@@ -142,15 +142,23 @@ export class SegmentLab implements AsyncDisposable {
     return lab;
   }
 
-  /** A namespace with one cable (`eth0`) to the switch. */
+  /** A namespace with one cable (`eth0`) to the switch, which forwards when this resolves. */
   async plug(name: string, options: { addresses?: readonly string[]; mac?: string } = {}): Promise<Namespace> {
     const namespace = this.#stack.use(await createNamespace(`${this.#prefix}-${name}`));
     this.#cables += 1;
+    const port = `p${this.#cables}`;
     await connect(
       { namespace, interface: 'eth0', ...options },
-      { namespace: this.switch, interface: `p${this.#cables}`, bridge: 'br0' },
+      { namespace: this.switch, interface: port, bridge: 'br0' },
     );
+    // The kernel may take a second to notice that the cable is in (net/core/link_watch.c).
+    while (!(await this.#forwards(port))) await delay(20);
     return namespace;
+  }
+
+  async #forwards(port: string): Promise<boolean> {
+    const { stdout } = await this.switch.run(['cat', `/sys/class/net/${port}/brport/state`]);
+    return stdout.trim() === '3'; // BR_STATE_FORWARDING of linux/if_bridge.h
   }
 
   /** Starts a node with `10.66.0.<host>`, and waits until it runs. */
