@@ -2,8 +2,11 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 
+const multiarch = process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
+
 /** Debian package → a file that only it (or an equal of it) brings, and what bootmesh needs it for. */
 export const debianPackages = {
+  libatomic1: { file: `/usr/lib/${multiarch}/libatomic.so.1`, why: 'Node 26 itself: nothing runs without it' },
   iproute2: { file: '/sbin/ip', why: 'network namespaces and traffic shaping of the lab' },
   procps: { file: '/sbin/sysctl', why: 'network settings of the lab' },
   'util-linux': { file: '/usr/bin/setpriv', why: 'processes of the lab die with it' },

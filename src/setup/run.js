@@ -23,8 +23,9 @@ if (!(task in tasks)) {
   console.error(`usage: node src/setup/run.js ${Object.keys(tasks).join('|')} [ARG…]`);
   process.exit(2);
 }
-ensureNpmPackages(root);
+// In this order: Node 26, which npm's install scripts run, needs a Debian package.
 ensureDebianPackages();
+ensureNpmPackages(root);
 
 const node = nodeBinary(root);
 const env = { ...process.env, PATH: `${dirname(node)}${delimiter}${process.env.PATH}` };
