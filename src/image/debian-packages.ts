@@ -123,7 +123,10 @@ async function withFreshLists<T>(
   return await run(own);
 }
 
-/** File names of the packages to fetch. An empty status file makes apt resolve as if nothing were installed. */
+/**
+ * File names of the packages to fetch. An empty status file makes apt resolve as if nothing were installed; an empty
+ * archive directory makes it name all of them, and not leave out those that it has downloaded before.
+ */
 async function resolve(
   names: readonly string[],
   dependencies: boolean,
@@ -133,7 +136,10 @@ async function resolve(
 ): Promise<string[]> {
   const status = join(options.cache, 'no-package-installed');
   await writeFile(status, '');
-  const verb = dependencies ? ['-o', `Dir::State::status=${status}`, '-y', 'install'] : ['download'];
+  const archives = join(options.cache, 'no-package-downloaded');
+  await mkdir(join(archives, 'partial'), { recursive: true });
+  const nothing = ['-o', `Dir::State::status=${status}`, '-o', `Dir::Cache::archives=${archives}`];
+  const verb = dependencies ? [...nothing, '-y', 'install'] : ['download'];
   const listing = await runHostProgram('apt-get', [...apt, '--print-uris', ...verb, ...names], { signal });
   return [...listing.matchAll(/^'[^']+' (\S+\.deb) \d+ /gm)].flatMap((match) => match[1] ?? []).toSorted();
 }
