@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -29,6 +29,22 @@ test('what a name resolves to is fetched once; afterwards neither apt nor the ne
     process.env['PATH'] = path;
     await rm(cache, { recursive: true, force: true });
   }
+});
+
+test('what apt keeps from earlier downloads is not left out', options, async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'bm-debian-'));
+  const signal = AbortSignal.timeout(120_000);
+  t.after(async () => {
+    delete process.env['APT_CONFIG'];
+    await rm(directory, { recursive: true, force: true });
+  });
+  const first = await debianPackages(['libmd0'], true, { cache: join(directory, 'one') }, { signal });
+  // A host whose apt has all of it in its archive directory.
+  const archives = join(directory, 'one/packages');
+  await mkdir(join(archives, 'partial'));
+  process.env['APT_CONFIG'] = join(directory, 'apt.conf');
+  await writeFile(process.env['APT_CONFIG'], `Dir::Cache::archives "${archives}";\n`);
+  assert.deepEqual(await debianPackages(['libmd0'], true, { cache: join(directory, 'two') }, { signal }), first);
 });
 
 test('names that are options or paths never reach apt', async () => {
