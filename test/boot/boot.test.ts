@@ -285,7 +285,7 @@ describe('a node without privileges', { skip }, () => {
   it('says what it lacks, and goes on', { timeout: 30_000 }, async () => {
     await using lab = await SegmentLab.create(['a', 'b']);
     const release = { version: 1, commandLine: 'quiet' };
-    const node = await lab.node('a', 1, { mode: 'server', pool }, { release, asNobody: true });
+    const node = await lab.node('a', 1, { mode: 'server', pool }, { release, powerless: true });
     await lab.node('b', 2, { mode: 'server', pool });
     const status = await node.until(({ neighbours }) => neighbours.length === 1);
     assert.match(status.missing.join('\n'), /CAP_NET_BIND_SERVICE to open UDP port 67/);

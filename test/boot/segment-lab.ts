@@ -169,7 +169,8 @@ export class SegmentLab implements AsyncDisposable {
     extra: Partial<Pick<NodeDescription, 'release' | 'logLevel'>> & {
       namespace?: Namespace;
       v6only?: boolean;
-      asNobody?: boolean;
+      /** Without any right over the network. */
+      powerless?: boolean;
     } = {
       release: { version: 1, commandLine: 'console=ttyS0' },
     },
@@ -186,8 +187,9 @@ export class SegmentLab implements AsyncDisposable {
       ...(extra.release === undefined ? {} : { release: extra.release }),
       ...(extra.logLevel === undefined ? {} : { logLevel: extra.logLevel }),
     };
-    const nobody = ['setpriv', '--reuid', '65534', '--clear-groups', '--bounding-set', '-all', '--inh-caps', '-all'];
-    const child = namespace.spawn([...(extra.asNobody ? nobody : []), process.execPath, ...HEAP, PROGRAM], {
+    // Files stay within reach, wherever the project lies: /root and most homes are closed to everybody else.
+    const powerless = ['setpriv', '--bounding-set', '-all,+dac_override', '--inh-caps', '-all'];
+    const child = namespace.spawn([...(extra.powerless ? powerless : []), process.execPath, ...HEAP, PROGRAM], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       env: { ...process.env, BOOT_NODE: JSON.stringify(description) },
     });
