@@ -20,7 +20,7 @@ const PROGRAM = fileURLToPath(new URL('node-program.ts', import.meta.url));
  * V8 lets the young generation grow to 64 MiB and more before it collects; bounded, what a test measures is what is
  * kept, and not what has not been collected yet.
  */
-const HEAP = ['--max-semi-space-size=4'];
+const HEAP = ['--max-semi-space-size=4', '--semi-space-growth-factor=1'];
 const ASKER = fileURLToPath(new URL('asker-program.ts', import.meta.url));
 
 /** Sends datagrams from a namespace's port 68 side, and returns the DHCP replies that arrive meanwhile. */

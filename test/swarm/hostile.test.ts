@@ -38,7 +38,7 @@ suite('a swarm under attack', { timeout: 120_000 }, () => {
     const members = [victimKey, attackerKey, friendKey].map(idOf);
     const victim = fork(new URL('./victim.ts', import.meta.url), [JSON.stringify({ members, seed: SEED })], {
       // A young generation as small as the agent's, so that its growth is not taken for a leak.
-      execArgv: ['--expose-gc', '--max-semi-space-size=2'],
+      execArgv: ['--expose-gc', '--max-semi-space-size=4', '--semi-space-growth-factor=1'],
     });
     try {
       const ready = await report(victim, 'ready');
