@@ -27,6 +27,8 @@ export interface Segment {
 export interface FleetNode {
   readonly site: string;
   readonly segment: string;
+  /** Rates of the node's own cable in bits per second, seen from the node. @default its site's `lan` */
+  readonly link?: { readonly up: number; readonly down: number };
   /** Absent until the node has an identity; the lab makes one. */
   readonly peerId?: string;
   /** Multiaddrs that others dial, without or with the closing `/p2p/<peerId>`. */
@@ -124,13 +126,18 @@ export function formatDescription(description: FleetDescription): string {
     {
       ...description,
       sites: each(description.sites, ({ uplink, lan }) => ({
-        ...(uplink && { uplink: { up: formatRate(uplink.up), down: formatRate(uplink.down) } }),
+        ...(uplink && { uplink: formatRates(uplink) }),
         ...(lan !== undefined && { lan: formatRate(lan) }),
       })),
+      nodes: each(description.nodes, ({ link, ...node }) => ({ ...node, ...(link && { link: formatRates(link) }) })),
       machines: each(description.machines, (machine) => ({ ...machine, memory: formatSize(machine.memory) })),
     },
     { aliasDuplicateObjects: false },
   );
+}
+
+function formatRates({ up, down }: { readonly up: number; readonly down: number }) {
+  return { up: formatRate(up), down: formatRate(down) };
 }
 
 async function readBounded(file: string): Promise<string> {

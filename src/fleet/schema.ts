@@ -77,6 +77,7 @@ const segment = known({
 const node = known({
   site: name,
   segment: name.optional(),
+  link: uplink.optional(),
   peerId: peerId.optional(),
   addresses: z.array(address).max(16).optional(),
   roles: z.array(z.enum(['origin', 'seed'])).optional(),

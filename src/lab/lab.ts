@@ -188,7 +188,7 @@ export class Lab implements AsyncDisposable {
     return { toSite, fromSite };
   }
 
-  /** What the node's cable has carried; only at a site with a `lan` rate, where it is shaped. */
+  /** What the node's cable has carried; only where it is shaped, by its own `link` or its site's `lan`. */
   async traffic(name: string): Promise<{ readonly toNode: Counter; readonly fromNode: Counter }> {
     const { namespace, interface: own } = this.node(name);
     const port = this.topology.nodes[name]?.port ?? { namespace, interface: own };

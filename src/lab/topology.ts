@@ -215,13 +215,13 @@ class Plan {
   }
 
   nodeCables(nodes: Readonly<Record<string, PlannedNode>>): (readonly [PlannedEnd, PlannedEnd])[] {
-    return Object.values(nodes).map((node, index) => {
-      const rate = this.#lan(node.segment);
-      const shaped = rate !== undefined && { rate };
+    return Object.entries(nodes).map(([name, node], index) => {
+      const lan = this.#lan(node.segment);
+      const { up = lan, down = lan } = this.#description.nodes[name]?.link ?? {};
       const own = { namespace: node.namespace, interface: NODE_INTERFACE, mac: `02:77:00:00:${hexPair(index + 1)}` };
       return [
-        { ...own, addresses: withLength(node.addresses), ...shaped },
-        { ...node.port, bridge: BRIDGE, ...shaped },
+        { ...own, addresses: withLength(node.addresses), ...(up !== undefined && { rate: up }) },
+        { ...node.port, bridge: BRIDGE, ...(down !== undefined && { rate: down }) },
       ] as const;
     });
   }

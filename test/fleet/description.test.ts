@@ -32,7 +32,7 @@ trust: { root: keys/root.json }
 sites:
   here: { uplink: { up: 1.5Mbit, down: 20Mbit/s }, lan: 1Gbit }
 nodes:
-  a: { site: here, peerId: ${ALICE}, addresses: [/ip4/192.0.2.1/tcp/7077] }
+  a: { site: here, link: { up: 10Mbit, down: 1Gbit }, peerId: ${ALICE}, addresses: [/ip4/192.0.2.1/tcp/7077] }
 machines:
   m: { segment: here, memory: 768MiB }
 `,
@@ -44,7 +44,12 @@ machines:
     trust: { root: '/srv/keys/root.json' },
     sites: { here: { uplink: { up: 1_500_000, down: 20_000_000 }, lan: 1_000_000_000 } },
     segments: { here: { site: 'here', families: ['ipv4', 'ipv6'] } },
-    nodes: { a: { site: 'here', segment: 'here', peerId: ALICE, addresses: ['/ip4/192.0.2.1/tcp/7077'], roles: [] } },
+    nodes: {
+      a: {
+        ...{ site: 'here', segment: 'here', link: { up: 10_000_000, down: 1_000_000_000 } },
+        ...{ peerId: ALICE, addresses: ['/ip4/192.0.2.1/tcp/7077'], roles: [] },
+      },
+    },
     machines: { m: { segment: 'here', memory: 768 * 1024 ** 2, nic: 'virtio' } },
   });
 });

@@ -16,7 +16,7 @@ segments:
 nodes:
   publisher: { site: origin }
   edge-1: { site: edge, segment: machines }
-  edge-2: { site: edge, segment: machines }
+  edge-2: { site: edge, segment: machines, link: { up: 10Mbit, down: 40Mbit } }
   gate: { site: edge, segment: gateways }
 machines:
   bare-1: { segment: machines }
@@ -66,6 +66,9 @@ test('an uplink is shaped at the sender of each direction, and counted also when
   assert.deepEqual([rateOf(origin.toSite), rateOf(origin.fromSite)], [30e6, 20e6]);
   assert.deepEqual([rateOf(edge.toSite), rateOf(edge.fromSite)], [UNLIMITED, UNLIMITED]);
   assert.equal(rateOf({ namespace: 'bm-abc-n-edge-1', interface: 'eth0' }), 1e9);
+  // A cable of its own rates, each shaped where it is sent.
+  assert.equal(rateOf({ namespace: 'bm-abc-n-edge-2', interface: 'eth0' }), 10e6);
+  assert.equal(rateOf({ namespace: 'bm-abc-s-machines', interface: 'p2' }), 40e6);
   assert.equal(rateOf({ namespace: 'bm-abc-n-publisher', interface: 'eth0' }), undefined);
 });
 

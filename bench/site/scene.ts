@@ -1,0 +1,154 @@
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { stringify } from 'yaml';
+import { parseDescription } from '../../src/fleet/description.ts';
+import { formatRate } from '../../src/fleet/quantity.ts';
+import { type Lab, labUp } from '../../src/lab/lab.ts';
+import { UNLIMITED } from '../../src/lab/shaping.ts';
+
+/** Bits per second, seen from the site. */
+interface Uplink {
+  readonly up: number;
+  readonly down: number;
+}
+
+export interface ScenePlan {
+  /** Sites of receivers, each one segment. Nodes are numbered through: n1, n2, … */
+  readonly sites: readonly { readonly name: string; readonly nodes: number; readonly uplink?: Uplink }[];
+  /** Bits per second of the origin's link, each way. @default unlimited, and counted */
+  readonly originRate?: number;
+  /** Bits per second of each node's link, each way. @default unshaped */
+  readonly nodeRate?: number;
+  /** Name of the site on whose segment the origin is. @default none: a site of its own, `origin`, behind a router */
+  readonly originSite?: string;
+  /** Where the scene keeps its files, in a directory of its own. @default the system's for temporary files */
+  readonly directory?: string;
+}
+
+/** A machine of the scene, as a contender's program sees it. */
+export interface Place {
+  readonly name: string;
+  /** Name of its network namespace, for `ip netns exec`. */
+  readonly namespace: string;
+  /** Its one IPv4 address, on `eth0`. */
+  readonly address: string;
+  readonly site: string;
+  /** Its own, on disk; cleared between races. */
+  readonly directory: string;
+}
+
+/** Wire bytes (whole Ethernet frames) by tc class counters since the scene was opened. */
+export interface SceneCounters {
+  readonly originUp: number;
+  readonly originDown: number;
+  readonly uplinks: Readonly<Record<string, { readonly down: number; readonly up: number }>>;
+}
+
+/** Namespaces with shaped links in which the contenders run by turns. Disposing removes everything. */
+export interface Scene extends AsyncDisposable {
+  readonly origin: Place;
+  readonly nodes: readonly Place[];
+  /** Our own agents' part: one lab node per place, of the same name; none is running unless a contender starts it. */
+  readonly lab: Lab;
+  readonly directory: string;
+  counters(): Promise<SceneCounters>;
+  /** Pulls the origin's cable out. */
+  cutOrigin(): Promise<void>;
+  mendOrigin(): Promise<void>;
+  /** Empties the places' directories. */
+  clear(): Promise<void>;
+}
+
+const ORIGIN = 'origin';
+const LAUNCHER = fileURLToPath(new URL('../../src/cli/launch.js', import.meta.url));
+
+/** Lays all links and starts nothing. When it rejects, what was made is gone. */
+export async function openScene(plan: ScenePlan, { signal }: { readonly signal: AbortSignal }): Promise<Scene> {
+  await using stack = new AsyncDisposableStack();
+  const directory = await mkdtemp(join(plan.directory ?? tmpdir(), 'bm-bench-'));
+  stack.defer(() => rm(directory, { recursive: true, force: true }));
+  const lab = stack.use(
+    await labUp(
+      parseDescription(descriptionOf(plan), 'the scene'),
+      { agentCommand: [process.execPath, LAUNCHER, 'up'], directory: join(directory, 'lab'), start: [] },
+      { signal },
+    ),
+  );
+  const places = Object.values(lab.nodes).map(({ name, namespace, site, addresses }) => {
+    return { name, namespace, site, address: addresses.ipv4 ?? '', directory: join(directory, 'places', name) };
+  });
+  const origin = places.find(({ name }) => name === ORIGIN);
+  if (origin === undefined) throw new TypeError('the description has the origin');
+  const clear = async () => {
+    for (const place of places) {
+      await rm(place.directory, { recursive: true, force: true });
+      await mkdir(place.directory, { recursive: true });
+    }
+  };
+  await clear();
+  const all = stack.move();
+  return {
+    origin,
+    nodes: places.filter((place) => place !== origin),
+    lab,
+    directory,
+    counters: () => countersOf(plan, lab),
+    cutOrigin: () => lab.linkDown(ORIGIN),
+    mendOrigin: () => lab.linkUp(ORIGIN),
+    clear,
+    [Symbol.asyncDispose]: () => all.disposeAsync(),
+  };
+}
+
+/** IPv4 alone: no contender gains by having two addresses for a peer. */
+function descriptionOf({ sites, originRate = UNLIMITED, nodeRate, originSite }: ScenePlan): string {
+  const rates = ({ up, down }: Uplink) => ({ up: formatRate(up), down: formatRate(down) });
+  const link = rates({ up: originRate, down: originRate });
+  const own = originSite === undefined;
+  const names = sites.map(({ name }) => name);
+  const receivers = sites.flatMap(({ name, nodes }) => Array.from({ length: nodes }, () => name));
+  return stringify({
+    fleet: 'bench',
+    sites: {
+      ...Object.fromEntries(
+        sites.map(({ name, uplink }) => [
+          name,
+          { ...(nodeRate !== undefined && { lan: formatRate(nodeRate) }), ...(uplink && { uplink: rates(uplink) }) },
+        ]),
+      ),
+      ...(own && { [ORIGIN]: { uplink: link } }),
+    },
+    segments: Object.fromEntries(
+      [...names, ...(own ? [ORIGIN] : [])].map((site) => [site, { site, families: ['ipv4'] }]),
+    ),
+    nodes: {
+      [ORIGIN]: { site: originSite ?? ORIGIN, roles: ['origin'], ...(!own && { link }) },
+      ...Object.fromEntries(receivers.map((site, index) => [`n${index + 1}`, { site }])),
+    },
+  });
+}
+
+async function countersOf({ sites, originSite }: ScenePlan, lab: Lab): Promise<SceneCounters> {
+  const [origin, ...uplinks] = await Promise.all([
+    originCounters(originSite, lab),
+    ...sites.map(({ name }) => lab.uplink(name)),
+  ]);
+  return {
+    originUp: origin.up,
+    originDown: origin.down,
+    uplinks: Object.fromEntries(
+      uplinks.map(({ toSite, fromSite }, at) => [sites[at]?.name, { down: toSite.bytes, up: fromSite.bytes }]),
+    ),
+  };
+}
+
+async function originCounters(originSite: string | undefined, lab: Lab): Promise<{ up: number; down: number }> {
+  if (originSite === undefined) {
+    const { fromSite, toSite } = await lab.uplink(ORIGIN);
+    return { up: fromSite.bytes, down: toSite.bytes };
+  }
+  const { fromNode, toNode } = await lab.traffic(ORIGIN);
+  return { up: fromNode.bytes, down: toNode.bytes };
+}
