@@ -13,12 +13,13 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
   content: { may: ['observe'], why: 'chunks are true whoever carries them' },
   store: { may: ['content', 'observe'], why: 'keeps chunks on disk; nobody below it knows that there is a disk' },
   schedule: { may: [], why: 'pure decisions: the simulator runs the same code as the agent' },
+  lane: { may: ['content', 'observe'], why: 'carries chunk bytes between two peers; which chunks is not its business' },
   exchange: {
-    may: ['content', 'schedule', 'observe'],
+    may: ['lane', 'content', 'schedule', 'observe'],
     why: 'moves chunks between two peers; who they are is not its business',
   },
   swarm: {
-    may: ['exchange', 'content', 'schedule', 'observe'],
+    may: ['exchange', 'lane', 'content', 'schedule', 'observe'],
     why: 'finds and admits peers for the exchange, never learns what a kernel is',
   },
   fleet: { may: ['observe'], why: 'who belongs does not depend on what is carried' },

@@ -1,10 +1,10 @@
 import type { CID } from 'multiformats/cid';
 import { MAX_CHUNK_BYTES, matches } from '../content/chunk.ts';
 import type { ChunkSource } from '../content/chunk-source.ts';
+import type { Frame } from '../lane/frame.ts';
+import type { Lane } from '../lane/lane.ts';
 import { Window, type WindowOptions } from '../schedule/window.ts';
 import type { ControlStream } from './control-stream.ts';
-import type { Frame } from './frame.ts';
-import type { Lane } from './lane.ts';
 import { EXCHANGE_VERSION, MalformedMessage, MESSAGE_LIMITS, type Message, type Priority } from './message.ts';
 import { RemoteSets } from './remote-sets.ts';
 import { type UploadSlots, Uploads } from './uploads.ts';

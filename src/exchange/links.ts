@@ -1,12 +1,12 @@
 import type { Connection, Libp2p, Stream } from '@libp2p/interface';
 import type { ChunkStore } from '../content/chunk-source.ts';
+import type { BufferPool } from '../lane/buffer-pool.ts';
+import { LANE_PROTOCOL, StreamLane } from '../lane/stream-lane.ts';
 import type { Log } from '../observe/log.ts';
 import type { WindowOptions } from '../schedule/window.ts';
-import type { BufferPool } from './buffer-pool.ts';
 import { ControlStream, EXCHANGE_PROTOCOL } from './control-stream.ts';
 import { Link, type LinkEvents } from './link.ts';
 import { MalformedMessage } from './message.ts';
-import { LANE_PROTOCOL, StreamLane } from './stream-lane.ts';
 import { UploadSlots } from './uploads.ts';
 
 export interface LinksDeps {

@@ -1,6 +1,6 @@
 import type { CID } from 'multiformats/cid';
 import type { ChunkSource } from '../content/chunk-source.ts';
-import type { Frame } from './frame.ts';
+import type { Frame } from '../lane/frame.ts';
 import type { Priority } from './message.ts';
 
 /** Requests of one peer that wait here; more are answered with busy. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
 import { MAX_CHUNK_BYTES } from '../../src/content/chunk.ts';
-import { encodeFrames, FRAME_HEADER_BYTES, type Frame, FrameReader, MalformedFrame } from '../../src/exchange/frame.ts';
+import { encodeFrames, FRAME_HEADER_BYTES, type Frame, FrameReader, MalformedFrame } from '../../src/lane/frame.ts';
 
 function reader(frames: Frame[], allowed: ReadonlyMap<number, number>, allocated: number[] = []): FrameReader {
   return new FrameReader({
