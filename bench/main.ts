@@ -2,6 +2,8 @@ import { readdir } from 'node:fs/promises';
 
 interface Bench {
   readonly summary: string;
+  /** Lines about its flags. */
+  readonly help?: readonly string[];
   run(argv: string[], options: { signal: AbortSignal }): Promise<void>;
 }
 
@@ -15,6 +17,8 @@ if (name === undefined || !names.includes(name) || argv.includes('--help')) {
   const asked = name === undefined || name === '--help' || names.includes(name);
   const say = asked ? console.log : console.error;
   say('usage: npm run bench -- NAME [--json] [OPTION…]\n');
+  const own = name !== undefined && names.includes(name) ? await load(name) : undefined;
+  if (own?.help) say([`${name}: ${own.summary}`, ...own.help, ''].join('\n'));
   for (const each of names) say(`  ${each.padEnd(16)}${(await load(each)).summary}`);
   say('\nbench/README.md has the options, what came out here, and how to read it.');
   process.exit(asked ? 0 : 2);
