@@ -19,8 +19,11 @@ export interface AnswerState {
 export const MAX_ANSWERS = 3;
 /** What each further rank waits for a claim of those before it, ms. */
 const RANK_DELAY_MS = 250;
-/** Ranks 0 to 3 answer, all others stay silent. */
-const MAX_RANK = 3;
+/**
+ * The ranks that may answer one message: no more than the client should get answers, so that it gets no more even when
+ * not one claim is heard. A client that all of them fail asks again, and every node moves up by one.
+ */
+const MAX_RANK = MAX_ANSWERS - 1;
 
 /** Nodes in the order in which they answer `client`: rendezvous hash, so that one node's end moves only its clients. */
 export function rankNodes(client: string, nodes: Iterable<string>): string[] {

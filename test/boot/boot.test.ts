@@ -62,8 +62,8 @@ describe('three DHCP nodes on one segment', { skip, concurrency: 2 }, () => {
         ({ packet }) => readType(packet) === messageType.offer,
       );
       assert.deepEqual(new Set(offers.map((offer) => offer.from)).size, 3, 'each node answered once');
-      // On a busy machine one claim may be heard too late.
-      assert.ok(offers.length <= 5, 'and hardly anybody answered beside the one whose turn it was');
+      // A node that does not run for a quarter of a second when it is its turn answers beside the next one.
+      assert.ok(offers.length <= 4, 'and hardly anybody answered beside the one whose turn it was');
       for (const { packet } of offers) {
         assert.equal(packet.yiaddr, leases[index]?.address);
         assert.match(packet.file, /^http:\/\/10\.66\.0\.[123]:8080\/boot\/production\.ipxe\?mac=52-54-00-00-01-0/);
