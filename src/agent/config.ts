@@ -2,6 +2,8 @@ import { readFile, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { parse } from 'yaml';
 import { z } from 'zod';
+import { HOURS_FORM, isTimeZone, parseHours } from '../schedule/hours.ts';
+import { rate, watermark, watermarkFault } from './setting.ts';
 
 /** A configuration that cannot be used. The message lists every fault with its path in the file. */
 export class ConfigError extends Error {
@@ -14,17 +16,9 @@ export class ConfigError extends Error {
 }
 
 const MAX_FILE_BYTES = 1024 * 1024;
-const SIZE_UNITS: Record<string, number> = { '': 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30, TiB: 2 ** 40 };
-
-const size = z.union([z.number().int().positive(), z.string()]).transform((value, context) => {
-  const [, digits, unit] = /^(\d+(?:\.\d+)?) ?([KMGT]iB|)$/.exec(String(value)) ?? [];
-  const factor = SIZE_UNITS[unit ?? 'none'];
-  if (digits !== undefined && factor !== undefined) return Math.round(Number(digits) * factor);
-  context.addIssue({ code: 'custom', message: 'is a size in bytes, KiB, MiB, GiB or TiB, for example 40GiB' });
-  return z.NEVER;
-});
 const name = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/i, 'is a word of letters, digits, dots and dashes');
 const ipv4 = z.ipv4('is an IPv4 address, for example 192.0.2.10');
+const hours = z.string().refine((text) => parseHours([text]) !== undefined, `is ${HOURS_FORM}`);
 const listenAddress = z
   .string()
   .regex(/^(\[[0-9a-f:.%a-z]+\]|[0-9.]+):\d{1,5}$/i, 'is ADDRESS:PORT, for example 0.0.0.0:8080 or [::]:8080');
@@ -73,10 +67,29 @@ const configSchema = z.strictObject({
     .prefault({}),
   store: z
     .strictObject({
-      /** Above this much on disk, chunks that no pin holds are dropped … */
-      high: size.default(64 * 2 ** 30),
+      /** Above this much on disk, chunks that nothing pins or uses are dropped: a size, or per cent of the file system… */
+      high: watermark.optional(),
       /** … until this much is left. */
-      low: size.default(48 * 2 ** 30),
+      low: watermark.optional(),
+    })
+    .prefault({}),
+  /** What chunk bytes may take in any second, foreground and background together. Bytes per second when parsed. */
+  rates: z
+    .strictObject({
+      /** This node, from all peers and to all peers. */
+      down: rate.optional(),
+      up: rate.optional(),
+      /** All nodes of the site together, from and to peers outside of it. The same on each of them. */
+      uplink: z.strictObject({ down: rate.optional(), up: rate.optional() }).prefault({}),
+    })
+    .prefault({}),
+  /** Downloads that nobody waits for: those of followed channels. */
+  background: z
+    .strictObject({
+      /** When they run; at any time when absent. A window or several. */
+      hours: z.union([hours.transform((one) => [one]), z.array(hours).min(1).max(32)]).optional(),
+      /** Zone of the hours, for example Europe/Berlin; the machine's when absent. */
+      timezone: z.string().refine(isTimeZone, 'is the name of a time zone, for example Europe/Berlin').optional(),
     })
     .prefault({}),
   log: z
@@ -104,6 +117,9 @@ const environment: Record<string, readonly [section: keyof ConfigInput, key?: st
   BOOTMESH_BOOT_INTERFACE: ['boot', 'interface'],
   BOOTMESH_STORE_HIGH: ['store', 'high'],
   BOOTMESH_STORE_LOW: ['store', 'low'],
+  BOOTMESH_RATES_DOWN: ['rates', 'down'],
+  BOOTMESH_RATES_UP: ['rates', 'up'],
+  BOOTMESH_BACKGROUND_HOURS: ['background', 'hours', 'list'],
   BOOTMESH_LOG_LEVEL: ['log', 'level'],
   BOOTMESH_LOG_FILE: ['log', 'file'],
 };
@@ -145,7 +161,8 @@ function refuseContradictions({ boot, store, channels }: Config, where: string):
   if (boot.channel !== undefined && !channels.includes(boot.channel)) {
     faults.push(`boot.channel: ${boot.channel} is not among the followed channels (${channels.join(', ')})`);
   }
-  if (store.low >= store.high) faults.push('store.low: must be below store.high');
+  const contradiction = watermarkFault(store);
+  if (contradiction !== undefined) faults.push(`store.low: ${contradiction}`);
   if (faults.length > 0) throw new ConfigError(`${where} cannot be used:\n  ${faults.join('\n  ')}`);
 }
 

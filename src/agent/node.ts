@@ -1,4 +1,4 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type FleetDescription, readDescription } from '../fleet/description.ts';
 import { type Identity, loadIdentity } from '../fleet/identity.ts';
@@ -13,6 +13,7 @@ import { Artifacts } from './artifacts.ts';
 import { type Config, ConfigError } from './config.ts';
 import { Follower } from './follower.ts';
 import { Renewal } from './renewal.ts';
+import { watermarkBytes } from './setting.ts';
 
 /** Fleet name and site of a node that has no fleet description. */
 const ALONE = { fleet: 'alone', site: 'default' } as const;
@@ -65,7 +66,7 @@ export class MeshNode implements AsyncDisposable {
         join(config.data, 'store'),
         { log },
         {
-          watermarks: { highBytes: config.store.high, lowBytes: config.store.low },
+          watermarks: await watermarksOf(config),
           onDamage: ({ cid }) => {
             for (const artifact of artifacts.lost(cid)) follower?.refetch(artifact);
           },
@@ -105,6 +106,15 @@ export class MeshNode implements AsyncDisposable {
 /** Where a node that publishes keeps the fleet's TUF repository. */
 export function repositoryOf({ data }: Pick<Config, 'data'>): string {
   return join(data, 'repository');
+}
+
+async function watermarksOf({ data, store }: Config) {
+  const { blocks, bsize } = await statfs(data);
+  try {
+    return watermarkBytes(store, blocks * bsize);
+  } catch (error) {
+    throw new ConfigError((error as Error).message, { cause: error });
+  }
 }
 
 function ownMember(config: Config, roster: Roster, { peerId }: Identity): Member | undefined {

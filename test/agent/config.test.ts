@@ -37,6 +37,26 @@ describe('loadConfig', () => {
   it('reads sizes with units', async () => {
     const { store } = await loadConfig({ flags: { store: { high: '1.5GiB', low: 1024 } } });
     assert.deepEqual(store, { high: 1.5 * 2 ** 30, low: 1024 });
+    const shares = await loadConfig({ flags: { store: { high: '62.5%', low: '500MiB' } } });
+    assert.deepEqual(shares.store, { high: { share: 0.625 }, low: 500 * 2 ** 20 });
+  });
+
+  it('reads rates in bits and in bytes, and means bytes per second', async () => {
+    const rates = { down: '20mbit', up: '2.5MB/s', uplink: { down: '800 kbit/s' } };
+    const config = await loadConfig({ flags: { rates }, env: { BOOTMESH_RATES_UP: '1MiB/s' } });
+    assert.deepEqual(config.rates, { down: 2_500_000, up: 2_500_000, uplink: { down: 100_000 } });
+    assert.equal((await loadConfig({ env: { BOOTMESH_RATES_UP: '1MiB/s' } })).rates.up, 2 ** 20);
+  });
+
+  it('reads hours, one or several', async () => {
+    const one = await loadConfig({ flags: { background: { hours: '22:00-06:00' } } });
+    assert.deepEqual(one.background, { hours: ['22:00-06:00'] });
+    const env = { BOOTMESH_BACKGROUND_HOURS: 'Mon-Fri 22:00-06:00, Sat 00:00-24:00' };
+    const several = await loadConfig({ env, flags: { background: { timezone: 'Europe/Berlin' } } });
+    assert.deepEqual(several.background, {
+      hours: ['Mon-Fri 22:00-06:00', 'Sat 00:00-24:00'],
+      timezone: 'Europe/Berlin',
+    });
   });
 
   const faults: [name: string, flags: unknown, message: RegExp][] = [
@@ -46,6 +66,12 @@ describe('loadConfig', () => {
     ['boot without an interface', { boot: { mode: 'proxy' } }, /boot\.interface: is missing/],
     ['a DHCP server without a pool', { boot: { mode: 'server', interface: 'eth0' } }, /boot\.pool: is missing/],
     ['a boot channel nobody follows', { boot: { channel: 'qa' } }, /qa is not among the followed channels/],
+    ['a rate without a unit', { rates: { down: '20' } }, /rates\.down: is a rate from 64kbit/],
+    ['a rate of next to nothing', { rates: { uplink: { up: '1kbit' } } }, /rates\.uplink\.up: is a rate/],
+    ['hours that are none', { background: { hours: ['22-6'] } }, /background\.hours.*HH:MM/s],
+    ['a zone nobody knows', { background: { timezone: 'Europe/Nowhere' } }, /background\.timezone: is the name/],
+    ['more than the whole disk', { store: { high: '120%' } }, /store\.high: is a size/],
+    ['shares the wrong way round', { store: { high: '50%', low: '60%' } }, /store\.low: must be below/],
     ['watermarks the wrong way round', { store: { high: 1, low: 2 } }, /store\.low: must be below/],
   ];
   for (const [name, flags, message] of faults) {

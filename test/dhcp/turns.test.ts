@@ -49,8 +49,7 @@ describe('turns', () => {
     // Node runs due timers first, then reads the sockets.
     setImmediate(() => late.claimed(mac, 7));
     await delay(100);
-    assert.deepEqual(answered, []);
-    assert.equal(late.waiting, 0);
+    assert.equal(answered.length + late.waiting, 0);
     late.take({ ...question, xid: 8, mac: 'another' }, ({ rank }) => answered.push(rank));
     while (performance.now() < busyUntil + 400);
     await delay(100);
