@@ -112,6 +112,16 @@ export class Channels implements AsyncDisposable {
     return this.#ledger.release(channel);
   }
 
+  /** The newest release of the channel that this node has had complete, also when a newer one is known. */
+  held(channel: string): VerifiedRelease | undefined {
+    return this.#ledger.held(channel);
+  }
+
+  /** This node has all of `release`: a restart will know that, and can go on with it while a newer one arrives. */
+  async hold(release: VerifiedRelease): Promise<void> {
+    await this.#ledger.hold(release);
+  }
+
   /** Every channel that has a release here. */
   list(): VerifiedRelease[] {
     return this.#ledger.releases();

@@ -7,7 +7,7 @@ import { DOCUMENT_BYTES, type Documents, type ReadDocument, TIMESTAMP } from './
 import type { Disk } from './durable-file.ts';
 import { MetadataStore } from './metadata-store.ts';
 import { readRoot, Unauthentic } from './trust-root.ts';
-import { advance, releaseOf, type TrustedState, type VerifiedRelease } from './trusted-state.ts';
+import { advance, heldOf, hold, releaseOf, type TrustedState, type VerifiedRelease } from './trusted-state.ts';
 
 export interface LedgerDeps {
   readonly log: Log;
@@ -73,6 +73,24 @@ export class Ledger {
 
   release(channel: string): VerifiedRelease | undefined {
     return this.#state && releaseOf(this.#state, channel, this.#now());
+  }
+
+  /** The newest release that this node has had complete, as it told with `hold`. */
+  held(channel: string): VerifiedRelease | undefined {
+    return this.#state && heldOf(this.#state, channel, this.#now());
+  }
+
+  /** This node has `release` complete: its proof is kept until a newer one is held. Nothing when it is not the newest. */
+  async hold({ channel, digest }: VerifiedRelease): Promise<void> {
+    const commit = this.#commits.then(async () => {
+      const state = this.#state;
+      if (state?.installed.get(channel)?.digest !== digest || state.held.get(channel)?.digest === digest) return;
+      const next = hold(state, channel);
+      await this.#store.save(next);
+      this.#state = next;
+    });
+    this.#commits = commit.catch(() => undefined);
+    await commit;
   }
 
   releases(): VerifiedRelease[] {

@@ -22,6 +22,8 @@ const bodySchema = z.strictObject({
   timeFloor: z.int().min(0),
   /** Channel to the document that proves its release. */
   installed: z.record(z.string(), z.string()),
+  /** The same of the release that this node has had complete. */
+  held: z.record(z.string(), z.string()).default({}),
   /** Name to bytes, base64. */
   documents: z.record(z.string(), z.base64()),
 });
@@ -74,10 +76,14 @@ export class MetadataStore {
   /** Resolves when both copies are on disk. */
   async save(state: TrustedState): Promise<void> {
     const documents = [...state.documents].map(([name, bytes]) => [name, bytes.toString('base64')]);
-    const installed = [...state.installed].map(([channel, evidence]) => [channel, evidence.names[0]]);
-    const { timeFloor } = state;
+    const { timeFloor, installed, held } = state;
     const body = Buffer.from(
-      JSON.stringify({ timeFloor, installed: Object.fromEntries(installed), documents: Object.fromEntries(documents) }),
+      JSON.stringify({
+        timeFloor,
+        installed: proofs(installed),
+        held: proofs(held),
+        documents: Object.fromEntries(documents),
+      }),
     );
     const bytes = Buffer.concat([Buffer.from(`${MAGIC} ${sha256(body)}\n`), body]);
     for (const name of COPIES) await this.#disk.replace(join(this.#directory, name), bytes);
@@ -92,6 +98,10 @@ export class MetadataStore {
   }
 }
 
+function proofs(releases: TrustedState['installed']): Record<string, string> {
+  return Object.fromEntries([...releases].map(([channel, evidence]) => [channel, evidence.names[0]]));
+}
+
 const versionOf = (state: TrustedState): number => state.chain.timestamp.signed.version;
 
 async function readCopy(file: string, anchor: Buffer): Promise<TrustedState | DamagedCopy | undefined> {
@@ -102,9 +112,17 @@ async function readCopy(file: string, anchor: Buffer): Promise<TrustedState | Da
     const line = bytes.subarray(0, bytes.indexOf(0x0a) + 1);
     const body = bytes.subarray(line.length);
     if (line.toString('latin1') !== `${MAGIC} ${sha256(body)}\n`) throw new Error('its checksum does not match');
-    const { timeFloor, installed, documents } = bodySchema.parse(JSON.parse(body.toString('utf8')));
+    const { timeFloor, installed, held, documents } = bodySchema.parse(JSON.parse(body.toString('utf8')));
     const decoded = Object.entries(documents).map(([name, text]) => [name, Buffer.from(text, 'base64')] as const);
-    return restore(new Map(decoded), new Map(Object.entries(installed)), anchor, timeFloor);
+    return restore(
+      {
+        documents: new Map(decoded),
+        installed: new Map(Object.entries(installed)),
+        held: new Map(Object.entries(held)),
+        timeFloor,
+      },
+      anchor,
+    );
   } catch (error) {
     return (error as NodeJS.ErrnoException).code === 'ENOENT' ? undefined : { file, error };
   }

@@ -10,6 +10,8 @@ export interface TrustedState {
   /** Exactly the documents that verify; all that is stored and served. */
   readonly documents: Documents;
   readonly installed: ReadonlyMap<string, ChannelEvidence>;
+  /** Per channel the newest release that this node has had complete: it goes on with that while a newer one arrives. */
+  readonly held: ReadonlyMap<string, ChannelEvidence>;
   /** The newest `issued` ever trusted, milliseconds of the epoch: no clock counts that is behind it. */
   readonly timeFloor: number;
 }
@@ -50,19 +52,26 @@ export function advance(
     installed.set(channel, usable);
     kept.push(...usable.names);
   }
-  return assemble(chain, documents, anchor, installed, kept, previous?.timeFloor ?? 0);
+  const held = stillProven(chain, documents, previous?.held);
+  return assemble({ chain, documents, anchor, installed, held, names: kept, floor: previous?.timeFloor ?? 0 });
 }
 
-/**
- * The state that a store remembers: `installed` names per channel the metadata of its release. Expiry does not matter
- * here, only signatures. Throws `Unauthentic`.
- */
-export function restore(
-  documents: Documents,
-  installed: ReadonlyMap<string, string>,
-  anchor: Buffer,
-  timeFloor: number,
-): TrustedState {
+/** The state in which this node has the installed release of `channel` complete. */
+export function hold(state: TrustedState, channel: string): TrustedState {
+  const evidence = state.installed.get(channel);
+  return evidence === undefined ? state : { ...state, held: new Map([...state.held, [channel, evidence]]) };
+}
+
+/** What a store remembers: `installed` and `held` name per channel the metadata of a release. */
+export interface Remembered {
+  readonly documents: Documents;
+  readonly installed: ReadonlyMap<string, string>;
+  readonly held: ReadonlyMap<string, string>;
+  readonly timeFloor: number;
+}
+
+/** The state that a store remembers. Expiry does not matter here, only signatures. Throws `Unauthentic`. */
+export function restore({ documents, installed, held, timeFloor }: Remembered, anchor: Buffer): TrustedState {
   const chain = readChain(documents, anchor);
   const evidence = new Map<string, ChannelEvidence>();
   const kept = [...chain.names];
@@ -72,11 +81,29 @@ export function restore(
     if (name !== undefined && documents.has(name)) kept.push(...readChannel(chain, documents, channel, name).names);
     kept.push(...(evidence.get(channel)?.names ?? []));
   }
-  return assemble(chain, documents, anchor, evidence, kept, timeFloor);
+  const proven = new Map<string, ChannelEvidence>();
+  for (const [channel, name] of held) {
+    const found = chain.channels.has(channel) && documents.has(name) && proof(chain, documents, channel, name);
+    if (found) proven.set(channel, found);
+  }
+  return assemble({ chain, documents, anchor, installed: evidence, held: proven, names: kept, floor: timeFloor });
 }
 
 export function releaseOf(state: TrustedState, channel: string, now: number): VerifiedRelease | undefined {
-  const evidence = state.installed.get(channel);
+  return describe(state, channel, state.installed.get(channel), now);
+}
+
+/** The newest that this node has had complete; `stale` when there is a newer one. */
+export function heldOf(state: TrustedState, channel: string, now: number): VerifiedRelease | undefined {
+  return describe(state, channel, state.held.get(channel), now);
+}
+
+function describe(
+  state: TrustedState,
+  channel: string,
+  evidence: ChannelEvidence | undefined,
+  now: number,
+): VerifiedRelease | undefined {
   if (evidence === undefined) return undefined;
   const { release, digest } = evidence;
   const expires = Math.min(evidence.expires, state.chain.expires);
@@ -84,18 +111,32 @@ export function releaseOf(state: TrustedState, channel: string, now: number): Ve
   return { channel, version: release.version, digest, release, expires, stale: superseded || expires <= now };
 }
 
-function assemble(
+interface Parts extends Pick<TrustedState, 'chain' | 'documents' | 'installed' | 'held'> {
+  readonly anchor: Buffer;
+  /** Of the documents that are kept, besides those that prove what is held. */
+  readonly names: readonly string[];
+  readonly floor: number;
+}
+
+function assemble({ chain, documents, anchor, installed, held, names, floor }: Parts): TrustedState {
+  const kept = new Map([[rootName(readRoot(anchor).signed.version), anchor]]);
+  const proofs = [...held.values()].flatMap((evidence) => evidence.names);
+  for (const name of [...names, ...proofs]) kept.set(name, documents.get(name) as Buffer);
+  const issued = [...installed.values()].map(({ release }) => Date.parse(release.issued));
+  return { chain, documents: kept, installed, held, timeFloor: Math.max(floor, ...issued) };
+}
+
+/** Those releases whose channels' keys are still the ones that signed them. */
+function stillProven(
   chain: Chain,
   documents: Documents,
-  anchor: Buffer,
-  installed: ReadonlyMap<string, ChannelEvidence>,
-  names: readonly string[],
-  floor: number,
-): TrustedState {
-  const kept = new Map([[rootName(readRoot(anchor).signed.version), anchor]]);
-  for (const name of names) kept.set(name, documents.get(name) as Buffer);
-  const issued = [...installed.values()].map(({ release }) => Date.parse(release.issued));
-  return { chain, documents: kept, installed, timeFloor: Math.max(floor, ...issued) };
+  held: ReadonlyMap<string, ChannelEvidence> | undefined,
+): ReadonlyMap<string, ChannelEvidence> {
+  const entries = [...(held ?? [])].flatMap(([channel, old]) => {
+    const found = chain.channels.has(channel) ? carriedOver(chain, documents, channel, old) : undefined;
+    return found === undefined ? [] : [[channel, found] as const];
+  });
+  return new Map(entries);
 }
 
 /** The release that ran so far, as long as its channel's keys are still those that signed it. */
@@ -106,9 +147,14 @@ function carriedOver(
   old: ChannelEvidence | undefined,
 ): ChannelEvidence | undefined {
   if (old === undefined) return undefined;
+  const found = proof(chain, documents, channel, old.names[0]);
+  return found?.digest === old.digest ? found : undefined;
+}
+
+/** The release that `name` proves, or undefined when the channel's keys did not sign it. */
+function proof(chain: Chain, documents: Documents, channel: string, name: string): ChannelEvidence | undefined {
   try {
-    const found = readChannel(chain, documents, channel, old.names[0]);
-    return found.digest === old.digest ? found : undefined;
+    return readChannel(chain, documents, channel, name);
   } catch (error) {
     if (error instanceof Unauthentic) return undefined;
     throw error;

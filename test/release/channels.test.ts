@@ -9,6 +9,7 @@ import { type Disk, durableDisk } from '../../src/release/durable-file.ts';
 import { createFleetKeys, type FleetKeys, openFleetKeys } from '../../src/release/fleet-keys.ts';
 import { publish, readRepository, renew } from '../../src/release/publisher.ts';
 import { newPrivateKey, signed, signingKey, toPem } from '../../src/release/signing-key.ts';
+import type { VerifiedRelease } from '../../src/release/trusted-state.ts';
 import { FakeNetwork } from '../fakes/metadata-network.ts';
 import { artifact, repositoryPeer, TestFleet } from '../fakes/release-fleet.ts';
 
@@ -73,6 +74,36 @@ describe('a release', () => {
     assert.deepEqual(again.current('production'), before);
     const report = await again.refresh({ signal });
     assert.deepEqual(report, { asked: 0, answered: 0, version: 1, updated: false });
+  });
+
+  it('that a node has had complete is remembered beside newer ones, over restarts, until it has another', async () => {
+    await using fleet = await TestFleet.create();
+    const network = new FakeNetwork();
+    let node = await fleet.node(network.node('a'));
+    const restart = async () => {
+      await node[Symbol.asyncDispose]();
+      node = await fleet.node(network.node('a'));
+    };
+    const publishNext = async (words: string) => {
+      await fleet.publish(words);
+      await node.adopt(fleet.repository, { signal });
+      return node.current('production') as VerifiedRelease;
+    };
+    const one = await publishNext('one');
+    assert.equal(node.held('production'), undefined);
+    await node.hold(one);
+    await publishNext('two');
+    const three = await publishNext('three');
+    await restart();
+    assert.equal(node.current('production')?.version, 3);
+    const { stale, ...kept } = node.held('production') ?? {};
+    assert.equal(stale, true, 'there is a newer one');
+    assert.deepEqual([kept.version, kept.digest, kept.release], [1, one.digest, one.release]);
+    await node.hold(one);
+    assert.equal(node.held('production')?.version, 1);
+    await node.hold(three);
+    await restart();
+    assert.deepEqual(node.held('production'), node.current('production'));
   });
 
   it('follows the roots that the fleet rotates to, however many a node has missed', async () => {
