@@ -18,9 +18,9 @@ const PIECE_BYTES = 256 * 1024;
 
 type Mode = 'default' | 'tuned' | 'super-seed';
 
-/** As it comes, but for discovery: every client is told all others. */
+/** As it comes, but for discovery (every client is told all others), and over TCP alone. */
 export const libtorrent = contender('libtorrent', 'default');
-/** All upload slots open, TCP alone, deep queues. */
+/** All upload slots open, deep queues. */
 export const libtorrentTuned = contender('libtorrent-tuned', 'tuned');
 /** Tuned, and the origin super-seeds. */
 export const libtorrentSuper = contender('libtorrent-super', 'super-seed');

@@ -25,6 +25,7 @@ export interface Entry {
   /** Of one process: the most of all rounds. */
   readonly peak_rss_mb: number;
   readonly idle_rss_mb: number;
+  readonly grown_rss_mb: number;
   readonly lane?: string;
   /** Wire bytes into and out of each site, in payloads. */
   readonly uplinks: Readonly<Record<string, { readonly down: number; readonly up: number }>>;
@@ -64,6 +65,7 @@ export function entryOf(heats: readonly Heat[], version: string, { payloadBytes,
     cpu_s_per_gb: round(ofHeats(({ cpuSeconds }) => cpuSeconds) / ((n * payloadBytes) / 1e9)),
     machine_idle_percent: round(ofHeats(({ idlePercent }) => idlePercent)),
     peak_rss_mb: round(Math.max(...heats.map(({ peakRssMb }) => peakRssMb))),
+    grown_rss_mb: round(Math.max(...heats.map(({ grownRssMb }) => grownRssMb))),
     idle_rss_mb: round(Math.max(...heats.map(({ idleRssMb }) => idleRssMb))),
     ...(lanes.length > 0 && { lane: lanes.join(' ') }),
     uplinks: Object.fromEntries(sites.map((site) => [site, { down: carried(site, 'down'), up: carried(site, 'up') }])),

@@ -10,6 +10,8 @@ export interface Cost {
   /** The most that one process had, and the most that one had at the start, megabytes. */
   readonly peakRssMb: number;
   readonly idleRssMb: number;
+  /** The most that one process was above what itself had at the start, megabytes. */
+  readonly grownRssMb: number;
 }
 
 /** A process that ends between two looks takes what it used since the last one with it. */
@@ -18,6 +20,8 @@ const LOOK_MS = 200;
 interface Seen {
   readonly before: number;
   last: number;
+  /** What it had at the start; 0 for those that came later. */
+  readonly idleRssMb: number;
   peakRssMb: number;
 }
 
@@ -26,26 +30,22 @@ export class Usage {
   readonly #pids: () => readonly number[];
   readonly #seen = new Map<number, Seen>();
   readonly #machineBefore: { readonly idle: number; readonly all: number };
-  readonly #idleRssMb: number;
   #timer: NodeJS.Timeout | undefined;
   #looking: Promise<void> = Promise.resolve();
 
-  private constructor(pids: () => readonly number[], machine: { idle: number; all: number }, idleRssMb: number) {
+  private constructor(pids: () => readonly number[], machine: { idle: number; all: number }) {
     this.#pids = pids;
     this.#machineBefore = machine;
-    this.#idleRssMb = idleRssMb;
   }
 
   static async start(pids: () => readonly number[]): Promise<Usage> {
-    const resident = await Promise.all(
-      pids().map(async (pid) => {
-        // proc(5): forgets the peak of the resident set.
-        await writeFile(`/proc/${pid}/clear_refs`, '5').catch(() => undefined);
-        return await residentMegabytes(pid);
-      }),
-    );
-    const usage = new Usage(pids, await machineTicks(), Math.max(0, ...resident.map(({ now }) => now)));
-    for (const pid of pids()) usage.#seen.set(pid, { before: await processorTicks(pid), last: 0, peakRssMb: 0 });
+    const usage = new Usage(pids, await machineTicks());
+    for (const pid of pids()) {
+      // proc(5): forgets the peak of the resident set.
+      await writeFile(`/proc/${pid}/clear_refs`, '5').catch(() => undefined);
+      const { now } = await residentMegabytes(pid);
+      usage.#seen.set(pid, { before: await processorTicks(pid), last: 0, idleRssMb: now, peakRssMb: 0 });
+    }
     await usage.#look();
     usage.#timer = setInterval(() => {
       usage.#looking = usage.#looking.then(() => usage.#look());
@@ -65,7 +65,8 @@ export class Usage {
       cpuSeconds: ticks / TICKS_PER_SECOND,
       idlePercent: (100 * (machine.idle - this.#machineBefore.idle)) / Math.max(1, all),
       peakRssMb: Math.max(0, ...seen.map(({ peakRssMb }) => peakRssMb)),
-      idleRssMb: this.#idleRssMb,
+      idleRssMb: Math.max(0, ...seen.map(({ idleRssMb }) => idleRssMb)),
+      grownRssMb: Math.max(0, ...seen.map(({ idleRssMb, peakRssMb }) => peakRssMb - idleRssMb)),
     };
   }
 
@@ -73,7 +74,7 @@ export class Usage {
     for (const pid of this.#pids()) {
       const [ticks, { peak }] = await Promise.all([processorTicks(pid), residentMegabytes(pid)]);
       // What a process of the race started later has used, it has used in the race.
-      const seen = this.#seen.get(pid) ?? { before: 0, last: 0, peakRssMb: 0 };
+      const seen = this.#seen.get(pid) ?? { before: 0, last: 0, idleRssMb: 0, peakRssMb: 0 };
       this.#seen.set(pid, seen);
       seen.last = Math.max(seen.last, ticks);
       seen.peakRssMb = Math.max(seen.peakRssMb, peak);
