@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import type { Plan, Report } from './exchange/peer.ts';
+import type { LaneChoice, Plan, Report } from './exchange/peer.ts';
 import { record, signed } from './record/result.ts';
 
 export const summary = 'agent-to-agent download, verified and on disk, against a bare libp2p stream';
@@ -14,6 +14,8 @@ const AGENT_FLAGS = ['--max-semi-space-size=4', '--semi-space-growth-factor=1'];
 /** One transfer, milliseconds. */
 const LIMIT_MS = 180_000;
 
+const LANES: readonly LaneChoice[] = ['stream', 'tls', 'plain'];
+
 /** What one end of a transfer cost. */
 interface Side {
   readonly cpu_s_per_gb: number;
@@ -23,8 +25,16 @@ interface Side {
 
 interface Transfer {
   readonly mb_per_s: number;
+  /** The one that agents really used. */
+  readonly lane: string | undefined;
   readonly send: Side;
   readonly receive: Side;
+}
+
+interface Transfers {
+  readonly lanes: ReadonlyMap<LaneChoice, Transfer[]>;
+  readonly bare: Transfer[];
+  readonly tuned: Transfer[];
 }
 
 export async function run(argv: string[], { signal }: { signal: AbortSignal }): Promise<void> {
@@ -34,50 +44,54 @@ export async function run(argv: string[], { signal }: { signal: AbortSignal }): 
       json: { type: 'boolean', default: false },
       mib: { type: 'string', default: '1024' },
       rounds: { type: 'string', default: '5' },
+      lane: { type: 'string', default: LANES.join(',') },
+      bare: { type: 'boolean', default: true },
     },
+    allowNegative: true,
   });
+  const lanes = values.lane.split(',').map(laneOf);
   const bytes = Number(values.mib) * 1024 * 1024;
   const rounds = Number(values.rounds);
   if (!(bytes > 0) || !(rounds > 0)) throw new RangeError('--mib and --rounds must be positive numbers');
   const directory = await mkdtemp(join(tmpdir(), 'bootmesh-bench-'));
   try {
     const root = await importPayload(join(directory, 'sender'), bytes, signal);
-    const agent: Transfer[] = [];
-    const bare: Transfer[] = [];
-    const tuned: Transfer[] = [];
+    const done: Transfers = { lanes: new Map(lanes.map((lane) => [lane, []])), bare: [], tuned: [] };
     for (let round = 1; round <= rounds; round += 1) {
-      const receiver = join(directory, `receiver-${round}`);
+      console.log(`round ${round}`);
       const plan = { bytes, root, directory, tuned: true };
       const stock = { ...plan, tuned: false };
-      bare.push(await transfer({ ...stock, role: 'bare-send' }, { ...stock, role: 'bare-receive' }, signal));
-      tuned.push(await transfer({ ...plan, role: 'bare-send' }, { ...plan, role: 'bare-receive' }, signal));
-      agent.push(
-        await transfer(
-          { ...plan, directory: join(directory, 'sender'), role: 'send' },
-          { ...plan, directory: receiver, role: 'receive' },
-          signal,
-        ),
-      );
-      await rm(receiver, { recursive: true, force: true });
-      console.log(
-        `round ${round}\n  agent       ${line(agent.at(-1))}\n  bare        ${line(bare.at(-1))}\n  bare, tuned ${line(tuned.at(-1))}`,
-      );
+      if (values.bare) {
+        done.bare.push(await transfer({ ...stock, role: 'bare-send' }, { ...stock, role: 'bare-receive' }, signal));
+        console.log(line('bare', done.bare));
+        done.tuned.push(await transfer({ ...plan, role: 'bare-send' }, { ...plan, role: 'bare-receive' }, signal));
+        console.log(line('bare, tuned', done.tuned));
+      }
+      for (const [lane, transfers] of done.lanes) {
+        const receiver = join(directory, `receiver-${round}`);
+        transfers.push(
+          await transfer(
+            { ...plan, directory: join(directory, 'sender'), role: 'send', lane },
+            { ...plan, directory: receiver, role: 'receive', lane },
+            signal,
+          ),
+        );
+        await rm(receiver, { recursive: true, force: true });
+        console.log(line(lane, transfers));
+      }
     }
-    await conclude({ agent, bare, tuned }, bytes, values.json);
+    await conclude(done, bytes, values.json);
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
 }
 
 /**
- * `ratio` is against libp2p as it comes, in a process as Node comes; `tuned_ratio` against a bare stream that has our
+ * The first lane is the one that the figures at the top are of. `ratio` is against libp2p as it comes, in a process as Node comes; `tuned_ratio` against a bare stream that has our
  * heap and transport settings, which makes it about twice as fast.
  */
-async function conclude(
-  { agent, bare, tuned }: Readonly<Record<'agent' | 'bare' | 'tuned', Transfer[]>>,
-  bytes: number,
-  json: boolean,
-): Promise<void> {
+async function conclude({ lanes, bare, tuned }: Transfers, bytes: number, json: boolean): Promise<void> {
+  const [agent = []] = lanes.values();
   const round = (value: number) => Math.round(value * 1000) / 1000;
   const side = (of: Transfer[], end: 'send' | 'receive'): Side => ({
     cpu_s_per_gb: round(median(of.map((one) => one[end].cpu_s_per_gb))),
@@ -101,16 +115,20 @@ async function conclude(
     idle_rss_mb: Math.max(sides.send.idle_rss_mb, sides.receive.idle_rss_mb),
     grown_rss_mb: round(Math.max(...grown)),
     sides,
+    lanes: Object.fromEntries([...lanes].map(([lane, of]) => [lane, { used: of[0]?.lane, ...stream(of) }])),
     bare: stream(bare),
     bare_tuned: stream(tuned),
     payload_bytes: bytes,
     rounds: agent.length,
   };
-  await record('exchange', signed(result));
+  if (bare.length > 0) await record('exchange', signed(result));
   console.log(
-    json ? JSON.stringify(result) : `ratio ${result.ratio}, ${result.mb_per_s} MB/s, peak ${result.peak_rss_mb} MB`,
+    json
+      ? JSON.stringify(result)
+      : `ratio ${result.ratio ?? 'not measured'}, ${result.mb_per_s} MB/s, peak ${result.peak_rss_mb} MB`,
   );
-  if (result.ratio < 0.7 || result.peak_rss_mb > 350 || result.grown_rss_mb > 150) process.exitCode = 1;
+  const wrongLane = [...lanes].some(([lane, of]) => lane !== 'auto' && of.some((one) => one.lane !== lane));
+  if (wrongLane || (bare.length > 0 && result.ratio < 0.7) || result.peak_rss_mb > 350 || result.grown_rss_mb > 150) process.exitCode = 1;
 }
 
 async function importPayload(directory: string, bytes: number, signal: AbortSignal): Promise<string> {
@@ -123,14 +141,14 @@ async function transfer(sending: Plan, receiving: Plan, signal: AbortSignal): Pr
   const { address, idleRssMb: senderIdle } = await sender.next('ready');
   using receiver = new Peer({ ...receiving, address }, signal);
   const { idleRssMb: receiverIdle } = await receiver.next('ready');
-  const { seconds, bytes } = await receiver.next('received');
+  const { seconds, bytes, lane } = await receiver.next('received');
   const sideOf = async (peer: Peer, idle: number): Promise<Side> => {
     peer.finish();
     const { cpuSeconds, peakRssMb } = await peer.next('done');
     return { cpu_s_per_gb: cpuSeconds / (bytes / 1e9), idle_rss_mb: idle, peak_rss_mb: peakRssMb };
   };
   const [send, receive] = await Promise.all([sideOf(sender, senderIdle), sideOf(receiver, receiverIdle)]);
-  return { mb_per_s: bytes / 1e6 / seconds, send, receive };
+  return { mb_per_s: bytes / 1e6 / seconds, lane, send, receive };
 }
 
 /** A child process that reports; killed when it goes out of scope. */
@@ -186,12 +204,20 @@ function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? Number.NaN)) / 2;
 }
 
-function line(transfer: Transfer | undefined): string {
+function line(name: string, transfers: readonly Transfer[]): string {
+  const transfer = transfers.at(-1);
   if (!transfer) return '';
   const { mb_per_s, send, receive } = transfer;
   const ends = Object.entries({ send, receive }).map(
     ([end, side]) =>
       `${end} ${side.cpu_s_per_gb.toFixed(2)} CPU s/GB, ${side.idle_rss_mb.toFixed(0)} → ${side.peak_rss_mb.toFixed(0)} MB`,
   );
-  return `${mb_per_s.toFixed(0)} MB/s | ${ends.join(' | ')}`;
+  const used = transfer.lane === undefined || transfer.lane === name ? '' : ` (${transfer.lane})`;
+  return `  ${`${name}${used}`.padEnd(14)} ${mb_per_s.toFixed(0)} MB/s | ${ends.join(' | ')}`;
+}
+
+function laneOf(name: string): LaneChoice {
+  const lane = [...LANES, 'auto' as const].find((one) => one === name);
+  if (lane === undefined) throw new RangeError(`--lane ${name}: known are ${LANES.join(', ')} and auto`);
+  return lane;
 }

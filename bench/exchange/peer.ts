@@ -33,15 +33,19 @@ export interface Plan {
   readonly bytes: number;
   /** Manifest root of the payload; not for `import` and the bare roles. */
   readonly root?: string;
+  /** Which lanes agents may use; `auto`: what they choose by themselves on a network that is not trusted. @default stream */
+  readonly lane?: LaneChoice;
   /** Where the sender listens; for the receiving roles. */
   readonly address?: string;
 }
+
+export type LaneChoice = 'stream' | 'tls' | 'plain' | 'auto';
 
 /** What a process says to its parent, in this order (`import` says only `imported`). */
 export type Report =
   | { readonly said: 'imported'; readonly root: string; readonly bytes: number }
   | { readonly said: 'ready'; readonly address: string; readonly idleRssMb: number }
-  | { readonly said: 'received'; readonly seconds: number; readonly bytes: number }
+  | { readonly said: 'received'; readonly seconds: number; readonly bytes: number; readonly lane?: string }
   | { readonly said: 'done'; readonly cpuSeconds: number; readonly peakRssMb: number };
 
 const BARE_PROTOCOL = '/bootmesh/bench/bare/1.0.0';
@@ -82,7 +86,9 @@ async function start({ role, directory, bytes, root, address }: Plan): Promise<N
       const manifest = await readManifest(CID.parse(root ?? ''), swarm.blocks, { signal: unbounded });
       await swarm.download(manifest.set, { priority: 'foreground', signal: unbounded });
       await store.flush();
-      say({ said: 'received', seconds: (performance.now() - since) / 1000, bytes: manifest.size });
+      const seconds = (performance.now() - since) / 1000;
+      const lane = swarm.peers()[0]?.lane ?? 'none';
+      say({ said: 'received', seconds, bytes: manifest.size, lane });
       return before;
     }
     case 'bare-send': {
@@ -122,8 +128,13 @@ async function agent(role: 'send' | 'receive', store: PackStore, address?: strin
   const member = (peer: string) => (ids.has(peer) ? { site: 'bench' } : undefined);
   return createSwarm(
     { store, membership: { member, members }, privateKey: keys[role], log: silentLog, metrics: createMetrics() },
-    { listen: role === 'send' ? ['/ip4/127.0.0.1/tcp/0'] : [] },
+    { listen: role === 'send' ? ['/ip4/127.0.0.1/tcp/0'] : [], lanes: lanesFor(plan.lane ?? 'stream') },
   );
+}
+
+function lanesFor(lane: LaneChoice) {
+  if (lane === 'auto') return {};
+  return { tls: lane === 'tls', plain: lane === 'plain', trusted: ['127.0.0.0/8'] };
 }
 
 /** Throw-away identities; the two processes derive the same pair. */

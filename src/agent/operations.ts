@@ -89,6 +89,8 @@ export interface PeerLine {
   readonly connected: boolean;
   readonly address?: string;
   readonly rttMs?: number;
+  /** What chunk bytes travel by; absent while it is not connected. */
+  readonly lane?: 'stream' | 'tls' | 'plain';
   readonly bytesIn: number;
   readonly bytesOut: number;
   /** ISO time. */

@@ -20,6 +20,7 @@ function describe(peer: PeerLine): string {
   const state = peer.bannedUntil === undefined ? connected : `banned until ${peer.bannedUntil}`;
   const traffic = `${formatBytes(peer.bytesIn)} in, ${formatBytes(peer.bytesOut)} out`;
   const rtt = peer.rttMs === undefined ? '' : `, ${Math.round(peer.rttMs)} ms`;
+  const lane = peer.lane === undefined ? '' : `, ${peer.lane} lane`;
   const name = (peer.name ?? '').padEnd(12);
-  return `${name} ${peer.peerId}  ${peer.site}  ${state}${rtt}  ${traffic}  ${peer.address ?? ''}`.trimEnd();
+  return `${name} ${peer.peerId}  ${peer.site}  ${state}${rtt}${lane}  ${traffic}  ${peer.address ?? ''}`.trimEnd();
 }

@@ -3,10 +3,11 @@ import type { CID } from 'multiformats/cid';
 import type { ChunkSet } from '../content/chunk-set.ts';
 import type { ChunkStore } from '../content/chunk-source.ts';
 import { BufferPool } from '../lane/buffer-pool.ts';
+import type { LaneKind } from '../lane/lane.ts';
 import type { Log } from '../observe/log.ts';
 import type { WindowOptions } from '../schedule/window.ts';
 import type { Link, LinkEvents } from './link.ts';
-import { Links } from './links.ts';
+import { type LanesPolicy, Links } from './links.ts';
 import { LocalSet } from './local-set.ts';
 import { Session } from './session.ts';
 
@@ -45,10 +46,11 @@ export interface ExchangeDeps {
   /** Neighbours that should be asked before anything crosses the uplink. */
   expectedNeighbours(): string[];
   onLink(link: Link): void;
-  onWrongBytes(peerId: string, cid: CID): void;
+  onWrongBytes(peerId: string, cid: CID, lane: LaneKind): void;
   onMalformed(peerId: string, error: Error): void;
   onTraffic(peerId: string, direction: 'in' | 'out', bytes: number): void;
   seek(set: ChunkSet): void;
+  readonly lanes: LanesPolicy;
 }
 
 /** A stalled peer rests this long before it is tried again, milliseconds. */
@@ -207,7 +209,7 @@ export class Exchange implements Disposable {
     return {
       onReady: (link) => this.#ready(link),
       onMessage: (link, message) => this.#heard(link, message),
-      onWrongBytes: (link, cid) => this.#deps.onWrongBytes(link.peerId, cid),
+      onWrongBytes: (link, cid, lane) => this.#deps.onWrongBytes(link.peerId, cid, lane),
       onReceived: (link, bytes) => this.#deps.onTraffic(link.peerId, 'in', bytes),
       onSent: (link, bytes) => this.#deps.onTraffic(link.peerId, 'out', bytes),
       onMissing: (cid) => this.noteLost(cid),

@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file exchange/exchange.proto.
  */
 export const file_exchange_exchange: GenFile = /*@__PURE__*/
-  fileDesc("ChdleGNoYW5nZS9leGNoYW5nZS5wcm90bxIRYm9vdG1lc2guZXhjaGFuZ2UijQMKD0V4Y2hhbmdlTWVzc2FnZRIpCgVoZWxsbxgBIAEoCzIYLmJvb3RtZXNoLmV4Y2hhbmdlLkhlbGxvSAASMQoJc3Vic2NyaWJlGAIgASgLMhwuYm9vdG1lc2guZXhjaGFuZ2UuU3Vic2NyaWJlSAASLQoHZGVjbGluZRgDIAEoCzIaLmJvb3RtZXNoLmV4Y2hhbmdlLkRlY2xpbmVIABI1Cgt1bnN1YnNjcmliZRgEIAEoCzIeLmJvb3RtZXNoLmV4Y2hhbmdlLlVuc3Vic2NyaWJlSAASJwoEaGF2ZRgFIAEoCzIXLmJvb3RtZXNoLmV4Y2hhbmdlLkhhdmVIABItCgdyZXF1ZXN0GAYgASgLMhouYm9vdG1lc2guZXhjaGFuZ2UuUmVxdWVzdEgAEisKBmNhbmNlbBgHIAEoCzIZLmJvb3RtZXNoLmV4Y2hhbmdlLkNhbmNlbEgAEikKBWVuZGVkGAggASgLMhguYm9vdG1lc2guZXhjaGFuZ2UuRW5kZWRIAEIGCgRib2R5IikKBUhlbGxvEg8KB3ZlcnNpb24YASABKA0SDwoHYWNjZXB0cxgCIAEoDSKJAQoJU3Vic2NyaWJlEg4KBmhhbmRsZRgBIAEoDRILCgNzZXQYAiABKAwSDgoGY2h1bmtzGAMgASgNEgwKBGhhdmUYBCABKAwSEAoIY29tcGxldGUYBSABKAgSDQoFd2FudHMYBiABKAgSDwoHb3V0c2lkZRgHIAEoCBIPCgdjbGFpbWVkGAggAygNIhkKB0RlY2xpbmUSDgoGaGFuZGxlGAEgASgNIh0KC1Vuc3Vic2NyaWJlEg4KBmhhbmRsZRgBIAEoDSJ3CgRIYXZlEg4KBmhhbmRsZRgBIAEoDRINCgVhZGRlZBgCIAMoDRIPCgdjbGFpbWVkGAMgAygNEhEKCXVuY2xhaW1lZBgEIAMoDRIMCgRsb3N0GAUgAygNEg0KBXdhbnRzGAYgASgIEg8KB291dHNpZGUYByABKAgiOAoHUmVxdWVzdBItCgVpdGVtcxgBIAMoCzIeLmJvb3RtZXNoLmV4Y2hhbmdlLlJlcXVlc3RJdGVtInQKC1JlcXVlc3RJdGVtEgoKAmlkGAEgASgNEg4KBmhhbmRsZRgCIAEoDRINCgVpbmRleBgDIAEoDRILCgNjaWQYBCABKAwSLQoIcHJpb3JpdHkYBSABKA4yGy5ib290bWVzaC5leGNoYW5nZS5Qcmlvcml0eSIVCgZDYW5jZWwSCwoDaWRzGAEgAygNIjkKBUVuZGVkEg8KB21pc3NpbmcYASADKA0SDAoEYnVzeRgCIAMoDRIRCgljYW5jZWxsZWQYAyADKA0qUQoIUHJpb3JpdHkSFwoTUFJJT1JJVFlfRk9SRUdST1VORBAAEhcKE1BSSU9SSVRZX0JBQ0tHUk9VTkQQARITCg9QUklPUklUWV9VUkdFTlQQAmIGcHJvdG8z");
+  fileDesc("ChdleGNoYW5nZS9leGNoYW5nZS5wcm90bxIRYm9vdG1lc2guZXhjaGFuZ2Ui8wMKD0V4Y2hhbmdlTWVzc2FnZRIpCgVoZWxsbxgBIAEoCzIYLmJvb3RtZXNoLmV4Y2hhbmdlLkhlbGxvSAASMQoJc3Vic2NyaWJlGAIgASgLMhwuYm9vdG1lc2guZXhjaGFuZ2UuU3Vic2NyaWJlSAASLQoHZGVjbGluZRgDIAEoCzIaLmJvb3RtZXNoLmV4Y2hhbmdlLkRlY2xpbmVIABI1Cgt1bnN1YnNjcmliZRgEIAEoCzIeLmJvb3RtZXNoLmV4Y2hhbmdlLlVuc3Vic2NyaWJlSAASJwoEaGF2ZRgFIAEoCzIXLmJvb3RtZXNoLmV4Y2hhbmdlLkhhdmVIABItCgdyZXF1ZXN0GAYgASgLMhouYm9vdG1lc2guZXhjaGFuZ2UuUmVxdWVzdEgAEisKBmNhbmNlbBgHIAEoCzIZLmJvb3RtZXNoLmV4Y2hhbmdlLkNhbmNlbEgAEikKBWVuZGVkGAggASgLMhguYm9vdG1lc2guZXhjaGFuZ2UuRW5kZWRIABIuCghsYW5lX2FzaxgJIAEoCzIaLmJvb3RtZXNoLmV4Y2hhbmdlLkxhbmVBc2tIABI0CgtsYW5lX3RpY2tldBgKIAEoCzIdLmJvb3RtZXNoLmV4Y2hhbmdlLkxhbmVUaWNrZXRIAEIGCgRib2R5IjgKBUhlbGxvEg8KB3ZlcnNpb24YASABKA0SDwoHYWNjZXB0cxgCIAEoDRINCgVsYW5lcxgDIAEoDSKJAQoJU3Vic2NyaWJlEg4KBmhhbmRsZRgBIAEoDRILCgNzZXQYAiABKAwSDgoGY2h1bmtzGAMgASgNEgwKBGhhdmUYBCABKAwSEAoIY29tcGxldGUYBSABKAgSDQoFd2FudHMYBiABKAgSDwoHb3V0c2lkZRgHIAEoCBIPCgdjbGFpbWVkGAggAygNIhkKB0RlY2xpbmUSDgoGaGFuZGxlGAEgASgNIh0KC1Vuc3Vic2NyaWJlEg4KBmhhbmRsZRgBIAEoDSJ3CgRIYXZlEg4KBmhhbmRsZRgBIAEoDRINCgVhZGRlZBgCIAMoDRIPCgdjbGFpbWVkGAMgAygNEhEKCXVuY2xhaW1lZBgEIAMoDRIMCgRsb3N0GAUgAygNEg0KBXdhbnRzGAYgASgIEg8KB291dHNpZGUYByABKAgiOAoHUmVxdWVzdBItCgVpdGVtcxgBIAMoCzIeLmJvb3RtZXNoLmV4Y2hhbmdlLlJlcXVlc3RJdGVtInQKC1JlcXVlc3RJdGVtEgoKAmlkGAEgASgNEg4KBmhhbmRsZRgCIAEoDRINCgVpbmRleBgDIAEoDRILCgNjaWQYBCABKAwSLQoIcHJpb3JpdHkYBSABKA4yGy5ib290bWVzaC5leGNoYW5nZS5Qcmlvcml0eSIVCgZDYW5jZWwSCwoDaWRzGAEgAygNIjkKBUVuZGVkEg8KB21pc3NpbmcYASADKA0SDAoEYnVzeRgCIAMoDRIRCgljYW5jZWxsZWQYAyADKA0iGAoHTGFuZUFzaxINCgVsYW5lcxgBIAEoDSJbCgpMYW5lVGlja2V0EgwKBGxhbmUYASABKA0SDAoEcG9ydBgCIAEoDRIKCgJpZBgDIAEoDBIOCgZzZWNyZXQYBCABKAwSFQoNZGlhbGxlcl9zZW5kcxgFIAEoCCpRCghQcmlvcml0eRIXChNQUklPUklUWV9GT1JFR1JPVU5EEAASFwoTUFJJT1JJVFlfQkFDS0dST1VORBABEhMKD1BSSU9SSVRZX1VSR0VOVBACYgZwcm90bzM");
 
 /**
  * @generated from message bootmesh.exchange.ExchangeMessage
@@ -70,6 +70,18 @@ export type ExchangeMessage = Message<"bootmesh.exchange.ExchangeMessage"> & {
      */
     value: Ended;
     case: "ended";
+  } | {
+    /**
+     * @generated from field: bootmesh.exchange.LaneAsk lane_ask = 9;
+     */
+    value: LaneAsk;
+    case: "laneAsk";
+  } | {
+    /**
+     * @generated from field: bootmesh.exchange.LaneTicket lane_ticket = 10;
+     */
+    value: LaneTicket;
+    case: "laneTicket";
   } | { case: undefined; value?: undefined };
 };
 
@@ -99,6 +111,14 @@ export type Hello = Message<"bootmesh.exchange.Hello"> & {
    * @generated from field: uint32 accepts = 2;
    */
   accepts: number;
+
+  /**
+   * Fast lanes that the sender would use with the receiver: bit 0 TLS, bit 1 plain TCP. Lane messages are sent only
+   * to a peer that names one.
+   *
+   * @generated from field: uint32 lanes = 3;
+   */
+  lanes: number;
 };
 
 /**
@@ -370,6 +390,70 @@ export type Ended = Message<"bootmesh.exchange.Ended"> & {
  */
 export const EndedSchema: GenMessage<Ended> = /*@__PURE__*/
   messageDesc(file_exchange_exchange, 9);
+
+/**
+ * "Send me your chunks over one of these fast lanes" (bits as in Hello.lanes); 0: "I have left the fast lane, send over
+ * the libp2p stream".
+ *
+ * @generated from message bootmesh.exchange.LaneAsk
+ */
+export type LaneAsk = Message<"bootmesh.exchange.LaneAsk"> & {
+  /**
+   * @generated from field: uint32 lanes = 1;
+   */
+  lanes: number;
+};
+
+/**
+ * Describes the message bootmesh.exchange.LaneAsk.
+ * Use `create(LaneAskSchema)` to create a new message.
+ */
+export const LaneAskSchema: GenMessage<LaneAsk> = /*@__PURE__*/
+  messageDesc(file_exchange_exchange, 10);
+
+/**
+ * The answer to a LaneAsk: "dial me at this port, with this ticket". Or, unasked: "dial me, and send me your chunks",
+ * from one that cannot dial. Good for one connection within a few seconds, of the peer that it was sent to.
+ *
+ * @generated from message bootmesh.exchange.LaneTicket
+ */
+export type LaneTicket = Message<"bootmesh.exchange.LaneTicket"> & {
+  /**
+   * One bit of those in Hello.lanes; 0: no fast lane, and the rest is empty.
+   *
+   * @generated from field: uint32 lane = 1;
+   */
+  lane: number;
+
+  /**
+   * @generated from field: uint32 port = 2;
+   */
+  port: number;
+
+  /**
+   * 16 bytes that name the ticket in the clear, and 32 that prove it and never travel on the lane itself.
+   *
+   * @generated from field: bytes id = 3;
+   */
+  id: Uint8Array;
+
+  /**
+   * @generated from field: bytes secret = 4;
+   */
+  secret: Uint8Array;
+
+  /**
+   * @generated from field: bool dialler_sends = 5;
+   */
+  diallerSends: boolean;
+};
+
+/**
+ * Describes the message bootmesh.exchange.LaneTicket.
+ * Use `create(LaneTicketSchema)` to create a new message.
+ */
+export const LaneTicketSchema: GenMessage<LaneTicket> = /*@__PURE__*/
+  messageDesc(file_exchange_exchange, 11);
 
 /**
  * @generated from enum bootmesh.exchange.Priority

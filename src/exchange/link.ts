@@ -2,7 +2,8 @@ import type { CID } from 'multiformats/cid';
 import { MAX_CHUNK_BYTES, matches } from '../content/chunk.ts';
 import type { ChunkSource } from '../content/chunk-source.ts';
 import type { Frame } from '../lane/frame.ts';
-import type { Lane } from '../lane/lane.ts';
+import type { FrameSink, Lane, LaneKind } from '../lane/lane.ts';
+import { PairLanes, type PairLanesDeps } from '../lane/pair-lanes.ts';
 import { Window, type WindowOptions } from '../schedule/window.ts';
 import type { ControlStream } from './control-stream.ts';
 import { EXCHANGE_VERSION, MalformedMessage, MESSAGE_LIMITS, type Message, type Priority } from './message.ts';
@@ -38,7 +39,8 @@ export interface PendingRequest extends Ask {
 export interface LinkEvents {
   onReady(link: Link): void;
   onMessage(link: Link, message: Extract<Message, { kind: 'subscribe' | 'decline' | 'unsubscribe' | 'have' }>): void;
-  onWrongBytes(link: Link, cid: CID): void;
+  /** Over the plain lane, anybody on the way may have changed them. */
+  onWrongBytes(link: Link, cid: CID, lane: LaneKind): void;
   onSent(link: Link, bytes: number): void;
   onReceived(link: Link, bytes: number): void;
   /** Our store did not have what we were asked for. */
@@ -52,6 +54,9 @@ export interface LinkDeps {
   readonly events: LinkEvents;
   /** The chunk at a place of a set as we know it; undefined when we do not. */
   chunkAt(setKey: string, index: number): CID | undefined;
+  readonly lanes: Pick<PairLanesDeps, 'host' | 'port' | 'log' | 'allowed'>;
+  /** A buffer for the bytes of a frame. */
+  allocate(length: number): Uint8Array;
 }
 
 /** The exchange with one peer: its control stream, its lane, what it holds, what we asked of it and it of us. */
@@ -63,8 +68,7 @@ export class Link {
   readonly openedAt = performance.now();
   #deps: LinkDeps;
   #control: ControlStream | undefined;
-  #lane = Promise.withResolvers<Lane>();
-  #attached: Lane | undefined;
+  readonly #lanes: PairLanes;
   #greeted = false;
   #closed = new AbortController();
   readonly #uploads: Uploads;
@@ -84,12 +88,18 @@ export class Link {
     this.peerId = peer.peerId;
     this.near = peer.near;
     this.window = new Window(window);
-    this.#lane.promise.catch(() => undefined);
+    this.#lanes = new PairLanes({
+      ...deps.lanes,
+      peerId: peer.peerId,
+      tell: (message) => this.send(message),
+      sink: (kind) => this.sink(kind),
+      lost: (requests) => this.#lost(requests),
+    });
     this.#uploads = new Uploads(
       {
         store: deps.store,
         slots: deps.slots,
-        send: async (frame) => (await this.#lane.promise).send(frame, { signal: this.#closed.signal }),
+        send: (frame) => this.#lanes.send(frame, { signal: this.#closed.signal }),
         ended: ({ missing = [], busy = [], cancelled = [] }) => this.send({ kind: 'ended', missing, busy, cancelled }),
         onSent: (bytes) => deps.events.onSent(this, bytes),
         onMissing: (cid) => deps.events.onMissing(cid),
@@ -103,7 +113,7 @@ export class Link {
   }
 
   get ready(): boolean {
-    return this.#greeted && this.#attached !== undefined && !this.closed;
+    return this.#greeted && this.#lanes.hasStream && !this.closed;
   }
 
   /** Silent for too long while we waited for bytes; not asked until it sends some, or a while has passed. */
@@ -122,20 +132,21 @@ export class Link {
       return;
     }
     this.#control = control;
-    this.send({ kind: 'hello', version: EXCHANGE_VERSION, accepts: 0 });
+    this.send({ kind: 'hello', version: EXCHANGE_VERSION, accepts: 0, lanes: this.#deps.lanes.allowed });
   }
 
   get hasLane(): boolean {
-    return this.#attached !== undefined;
+    return this.#lanes.hasStream;
   }
 
+  /** The fastest lane that stands. */
+  get lane(): LaneKind {
+    return this.#lanes.kind;
+  }
+
+  /** The libp2p stream, which is always there; the faster lanes open and close by themselves. */
   attachLane(lane: Lane): void {
-    if (this.closed) {
-      lane.close();
-      return;
-    }
-    this.#attached = lane;
-    this.#lane.resolve(lane);
+    this.#lanes.attachStream(lane);
     if (this.ready) this.#deps.events.onReady(this);
   }
 
@@ -145,6 +156,7 @@ export class Link {
 
   ask(owner: RequestOwner, asks: readonly Ask[]): PendingRequest[] {
     const now = performance.now();
+    this.#lanes.want();
     if (this.#live === 0) this.#progressAt = now;
     const requests = asks.map((ask): PendingRequest => {
       const request = { ...ask, id: this.#newId(), owner, sentAt: now, cancelled: false };
@@ -173,6 +185,10 @@ export class Link {
   checkProgress(limitMs: number, restMs: number): boolean {
     const now = performance.now();
     if (this.#live === 0 || now - this.#progressAt < limitMs) return false;
+    if (this.#lanes.leave('nothing came')) {
+      this.#progressAt = now;
+      return false;
+    }
     this.#stalledUntil = now + restMs;
     const given = [...this.#pending.values()].filter((request) => !request.cancelled);
     this.cancel(given);
@@ -187,14 +203,24 @@ export class Link {
     this.#deps.events.onReceived(this, bytes);
   }
 
+  /** Where the frames of one lane go. */
+  sink(kind: LaneKind): FrameSink {
+    return {
+      allow: (request, flags) => this.#allow(request, flags),
+      allocate: this.#deps.allocate,
+      onFrame: (frame) => this.#onFrame(frame, kind),
+      onProgress: (bytes) => this.onProgress(bytes),
+    };
+  }
+
   /** Most bytes that a lane frame may carry: what was asked for, and no flag that we did not accept. */
-  allow(request: number, flags: number): number {
+  #allow(request: number, flags: number): number {
     const pending = this.#pending.get(request);
     if (pending === undefined || flags !== 0) return 0;
     return pending.size ?? MAX_CHUNK_BYTES;
   }
 
-  onFrame({ request: id, bytes }: Frame): void {
+  #onFrame({ request: id, bytes }: Frame, lane: LaneKind): void {
     const request = this.#pending.get(id);
     if (request === undefined) return;
     this.#pending.delete(id);
@@ -207,7 +233,8 @@ export class Link {
       request.owner.bytes(this, request, bytes);
       return;
     }
-    this.#deps.events.onWrongBytes(this, request.cid);
+    if (lane === 'plain') this.#lanes.leave('wrong bytes', DISTRUST_MS);
+    this.#deps.events.onWrongBytes(this, request.cid, lane);
     if (!request.cancelled) request.owner.ended(this, request, 'corrupt');
   }
 
@@ -216,6 +243,7 @@ export class Link {
     if (!this.#greeted) {
       if (message.kind !== 'hello' || message.version < 1) throw new MalformedMessage('no hello');
       this.#greeted = true;
+      this.#lanes.greeted(message.lanes);
       if (this.ready) this.#deps.events.onReady(this);
       return;
     }
@@ -231,6 +259,10 @@ export class Link {
       case 'ended':
         this.#ended(message);
         break;
+      case 'lane-ask':
+      case 'lane-ticket':
+        this.#lanes.onMessage(message);
+        break;
       default:
         this.#deps.events.onMessage(this, message);
     }
@@ -241,8 +273,7 @@ export class Link {
     const reason = malformed ?? new Error('link closed');
     this.#closed.abort(reason);
     this.#control?.close(reason);
-    this.#attached?.close(reason);
-    this.#lane.reject(reason);
+    this.#lanes.close(reason);
     const pending = [...this.#pending.values()];
     this.#pending.clear();
     this.#live = 0;
@@ -275,6 +306,14 @@ export class Link {
     }
   }
 
+  /** A lane died with these on it: the peer, if it still waits for one, has to ask again. */
+  #lost(requests: readonly number[]): void {
+    for (let n = 0; n < requests.length; n += MESSAGE_LIMITS.batch) {
+      const cancelled = requests.slice(n, n + MESSAGE_LIMITS.batch);
+      this.send({ kind: 'ended', missing: [], busy: [], cancelled });
+    }
+  }
+
   #giveUp(request: PendingRequest): boolean {
     if (request.cancelled || !this.#pending.has(request.id)) return false;
     request.cancelled = true;
@@ -289,6 +328,9 @@ export class Link {
     return id;
   }
 }
+
+/** A plain lane that brought wrong bytes is not used for so long, milliseconds; the others prove who sent what. */
+const DISTRUST_MS = 3_600_000;
 
 /** What a request weighs in its window; a block of unknown size is a manifest node more often than a full chunk. */
 function sizeOf(ask: Ask): number {

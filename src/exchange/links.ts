@@ -1,6 +1,8 @@
 import type { Connection, Libp2p, Stream } from '@libp2p/interface';
+import type { Multiaddr } from '@multiformats/multiaddr';
 import type { ChunkStore } from '../content/chunk-source.ts';
 import type { BufferPool } from '../lane/buffer-pool.ts';
+import type { LanePort } from '../lane/lane-port.ts';
 import { LANE_PROTOCOL, StreamLane } from '../lane/stream-lane.ts';
 import type { Log } from '../observe/log.ts';
 import type { WindowOptions } from '../schedule/window.ts';
@@ -18,6 +20,15 @@ export interface LinksDeps {
   /** Of our site? */
   near(peerId: string): boolean;
   chunkAt: ConstructorParameters<typeof Link>[0]['chunkAt'];
+  readonly lanes: LanesPolicy;
+}
+
+/** Which fast lanes may be used, beside the libp2p stream. */
+export interface LanesPolicy {
+  /** Where peers open fast lanes to us; without one we can only dial. */
+  readonly port: LanePort | undefined;
+  /** Fast lanes for this peer, as bits; `host` is where its libp2p connection comes from. */
+  allowed(peerId: string, host: string | undefined): number;
 }
 
 /** From the connection to a peer that talks, milliseconds. */
@@ -49,11 +60,7 @@ export class Links implements Disposable {
       (stream, { remotePeer }) => links.#acceptLane(stream, remotePeer.toString()),
       limits,
     );
-    await node.handle(
-      EXCHANGE_PROTOCOL,
-      (stream, { remotePeer }) => links.#accept(stream, remotePeer.toString()),
-      limits,
-    );
+    await node.handle(EXCHANGE_PROTOCOL, (stream, connection) => links.#accept(stream, connection), limits);
     node.addEventListener('connection:open', ({ detail }) => links.#connected(detail));
     for (const connection of node.getConnections()) links.#connected(connection);
     return links;
@@ -90,7 +97,7 @@ export class Links implements Disposable {
   async #open(connection: Connection, peer: string): Promise<void> {
     if (this.#links.has(peer) || this.#abort.signal.aborted || connection.status !== 'open') return;
     const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(OPEN_TIMEOUT_MS)]);
-    const link = this.#add(peer);
+    const link = this.#add(peer, connection);
     try {
       link.attachControl(this.#control(await connection.newStream(EXCHANGE_PROTOCOL, { signal }), link));
       link.attachLane(this.#lane(await connection.newStream(LANE_PROTOCOL, { signal }), link));
@@ -100,13 +107,14 @@ export class Links implements Disposable {
     }
   }
 
-  #accept(stream: Stream, peer: string): void {
+  #accept(stream: Stream, connection: Connection): void {
+    const peer = connection.remotePeer.toString();
     if (this.#self < peer) {
       stream.abort(new Error('the exchange is ours to open'));
       return;
     }
     this.#links.get(peer)?.close();
-    const link = this.#add(peer);
+    const link = this.#add(peer, connection);
     link.attachControl(this.#control(stream, link));
   }
 
@@ -125,23 +133,28 @@ export class Links implements Disposable {
 
   #lane(stream: Stream, link: Link): StreamLane {
     return new StreamLane(stream, {
-      allow: (request, flags) => link.allow(request, flags),
-      allocate: (length) => this.#deps.buffers.take(length),
-      onFrame: (frame) => link.onFrame(frame),
-      onProgress: (bytes) => link.onProgress(bytes),
+      ...link.sink('stream'),
       onClose: (malformed) => link.close(malformed),
     });
   }
 
-  #add(peerId: string): Link {
-    const { store, chunkAt, events } = this.#deps;
+  #add(peerId: string, { remoteAddr }: Connection): Link {
+    const { store, chunkAt, events, lanes, log, buffers } = this.#deps;
+    const host = hostOf(remoteAddr);
     const onClose: LinkEvents['onClose'] = (link, malformed) => {
       if (this.#links.get(peerId) === link) this.#links.delete(peerId);
       events.onClose(link, malformed);
       if (!malformed) setTimeout(() => this.#reopen(peerId), REOPEN_MS).unref();
     };
     const link = new Link(
-      { store, chunkAt, slots: this.#slots, events: { ...events, onClose } },
+      {
+        store,
+        chunkAt,
+        slots: this.#slots,
+        events: { ...events, onClose },
+        allocate: (length) => buffers.take(length),
+        lanes: { host, port: lanes.port, log, allowed: lanes.allowed(peerId, host) },
+      },
       { peerId, near: this.#deps.near(peerId) },
       this.#window,
     );
@@ -154,4 +167,10 @@ export class Links implements Disposable {
     const connection = this.#deps.node.getConnections().find((one) => one.remotePeer.toString() === peerId);
     if (connection) this.#connected(connection);
   }
+}
+
+/** The IP address of a direct connection. */
+function hostOf(address: Multiaddr): string | undefined {
+  const [host] = address.getComponents();
+  return host?.name === 'ip4' || host?.name === 'ip6' ? host.value : undefined;
 }

@@ -1,6 +1,14 @@
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { CID } from 'multiformats/cid';
-import { type ExchangeMessage, ExchangeMessageSchema, Priority as WirePriority } from './exchange_pb.ts';
+import { kindOf, LANE_BITS } from '../lane/lane.ts';
+import type { LaneMessage } from '../lane/pair-lanes.ts';
+import { TICKET_ID_BYTES, TICKET_SECRET_BYTES } from '../lane/ticket.ts';
+import {
+  type ExchangeMessage,
+  ExchangeMessageSchema,
+  type LaneTicket,
+  Priority as WirePriority,
+} from './exchange_pb.ts';
 
 /** Newest form of the exchange protocol that this code speaks. */
 export const EXCHANGE_VERSION = 1;
@@ -30,7 +38,8 @@ export interface RequestItem {
 }
 
 export type Message =
-  | { readonly kind: 'hello'; readonly version: number; readonly accepts: number }
+  | { readonly kind: 'hello'; readonly version: number; readonly accepts: number; readonly lanes: number }
+  | LaneMessage
   | {
       readonly kind: 'subscribe';
       readonly handle: number;
@@ -100,7 +109,7 @@ export function decodeMessage(bytes: Uint8Array): Message {
   const { body } = wire;
   switch (body.case) {
     case 'hello':
-      return { kind: 'hello', version: body.value.version, accepts: body.value.accepts };
+      return { kind: 'hello', version: body.value.version, accepts: body.value.accepts, lanes: body.value.lanes };
     case 'subscribe': {
       const { handle, chunks, complete, have, wants, outside, claimed } = body.value;
       within('chunks', chunks, MESSAGE_LIMITS.chunks);
@@ -128,9 +137,24 @@ export function decodeMessage(bytes: Uint8Array): Message {
       within('ends', missing.length + busy.length + cancelled.length, MESSAGE_LIMITS.batch);
       return { kind: 'ended', missing, busy, cancelled };
     }
+    case 'laneAsk':
+      return { kind: 'lane-ask', lanes: body.value.lanes };
+    case 'laneTicket':
+      return laneTicket(body.value);
     default:
       throw new MalformedMessage('no body');
   }
+}
+
+function laneTicket({ lane, port, id, secret, diallerSends }: LaneTicket): LaneMessage {
+  if (lane === 0) return { kind: 'lane-ticket', ticket: undefined };
+  const kind = kindOf(lane);
+  if (kind === undefined) throw new MalformedMessage(`lane ${lane}`);
+  within('port', port, 0xffff);
+  // Without a port there is no door, and so no key to it.
+  const [idBytes, secretBytes] = port === 0 ? [0, 0] : [TICKET_ID_BYTES, TICKET_SECRET_BYTES];
+  if (id.length !== idBytes || secret.length !== secretBytes) throw new MalformedMessage('not a lane ticket');
+  return { kind: 'lane-ticket', ticket: { kind, port, id, secret, diallerSends } };
 }
 
 function requestItem(item: { id: number; handle: number; index: number; cid: Uint8Array; priority: number }) {
@@ -163,7 +187,13 @@ type WireBody = NonNullable<MessageInitShape<typeof ExchangeMessageSchema>['body
 function bodyOf(message: Message): WireBody {
   switch (message.kind) {
     case 'hello':
-      return { case: 'hello', value: { version: message.version, accepts: message.accepts } };
+      return { case: 'hello', value: { version: message.version, accepts: message.accepts, lanes: message.lanes } };
+    case 'lane-ask':
+      return { case: 'laneAsk', value: { lanes: message.lanes } };
+    case 'lane-ticket': {
+      const { kind, ...ticket } = message.ticket ?? { kind: undefined };
+      return { case: 'laneTicket', value: { ...ticket, lane: kind === undefined ? 0 : LANE_BITS[kind] } };
+    }
     case 'subscribe': {
       const { set, have, kind: _, claimed, ...rest } = message;
       const map = have === 'all' ? { complete: true } : { have };

@@ -27,13 +27,18 @@ export function encodeFrames(frames: readonly Frame[]): Uint8Array {
   const buffer = Buffer.allocUnsafeSlow(frames.reduce((sum, { bytes }) => sum + FRAME_HEADER_BYTES + bytes.length, 0));
   let at = 0;
   for (const { request, flags, bytes } of frames) {
-    buffer.writeUInt32BE(request, at);
-    buffer.writeUInt32BE(flags * 0x1000000, at + 4);
-    buffer.writeUInt32BE(bytes.length, at + 8);
+    writeHeader(buffer, request, flags, bytes.length, at);
     buffer.set(bytes, at + FRAME_HEADER_BYTES);
     at += FRAME_HEADER_BYTES + bytes.length;
   }
   return buffer;
+}
+
+/** Writes one frame's header at `at`. */
+export function writeHeader(buffer: Buffer, request: number, flags: number, length: number, at = 0): void {
+  buffer.writeUInt32BE(request, at);
+  buffer.writeUInt32BE(flags * 0x1000000, at + 4);
+  buffer.writeUInt32BE(length, at + 8);
 }
 
 export interface FrameReaderOptions {

@@ -12,6 +12,7 @@ import type { Log } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import { Dialer } from './dialer.ts';
 import { Documents } from './documents.ts';
+import { type LaneOptions, LanePolicy } from './lane-policy.ts';
 import type { KnownMember, Membership } from './membership.ts';
 import { createNode, type SwarmNode } from './node.ts';
 import { Providers } from './providers.ts';
@@ -43,6 +44,8 @@ export interface SwarmOptions {
   readonly dialTimeoutMs?: number;
   /** Pause between pings, milliseconds. @default 3000 */
   readonly pingMs?: number;
+  /** Faster ways for chunk bytes than the libp2p connection. */
+  readonly lanes?: Partial<LaneOptions>;
   readonly exchange?: Partial<ExchangeOptions>;
   readonly standing?: Partial<StandingOptions>;
 }
@@ -229,6 +232,7 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
     membership,
     metrics: deps.metrics,
     bannedUntil: (p) => standing.bannedUntil(p),
+    lane: (p) => exchange.links.get(p)?.lane,
   });
 
   const ban = (peerId: string, reason: SwarmEvents['peer:ban'][0]['reason']) => {
@@ -239,21 +243,28 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
   };
   const providers = stack.use(new Providers({ node, log, admits }));
   const documents = await Documents.open({ node, log, admits });
+  const near = (peer: string) => membership.member(peer)?.site === site;
+  const lanes = new LanePolicy(near, options.lanes);
+  const port = await lanes.open(listen, log);
+  if (port) stack.use(port);
   const exchange: Exchange = await Exchange.open(
     {
       node,
       store,
       log,
-      near: (peer) => membership.member(peer)?.site === site,
+      near,
+      lanes: { port, allowed: (peer, host) => lanes.allowed(peer, host) },
       expectedNeighbours: () => dialer.expectedNeighbours(),
       onLink: (link) => {
         providers.connected();
         documents.connected(link.peerId);
       },
-      onWrongBytes: (peer, cid) => {
-        log.warn('peer sent wrong bytes', { peer, cid: cid.toString() });
+      onWrongBytes: (peer, cid, lane) => {
+        log.warn('peer sent wrong bytes', { peer, cid: cid.toString(), lane });
         events.emit('chunk:refuse', { peerId: peer, cid });
-        ban(peer, 'wrong bytes');
+        // By the plain lane, anybody on the way may have changed them.
+        if (lane === 'plain') lanes.distrust(peer);
+        else ban(peer, 'wrong bytes');
       },
       onMalformed: (peer, error) => {
         log.warn('peer sent malformed messages', { peer, error });

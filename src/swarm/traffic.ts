@@ -1,4 +1,5 @@
 import { peerIdFromString } from '@libp2p/peer-id';
+import type { LaneKind } from '../lane/lane.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import type { Membership } from './membership.ts';
 import type { SwarmNode } from './node.ts';
@@ -12,6 +13,8 @@ export interface PeerStatus {
   readonly address?: string;
   /** Round trip of the last ping, milliseconds. */
   readonly rttMs?: number;
+  /** What chunk bytes travel by: the fastest lane that stands between us. */
+  readonly lane?: LaneKind;
   /** Chunk bytes since we started. */
   readonly bytesIn: number;
   readonly bytesOut: number;
@@ -24,6 +27,7 @@ interface TrafficDeps {
   readonly membership: Membership;
   readonly metrics: Metrics;
   bannedUntil(peerId: string): number | undefined;
+  lane(peerId: string): LaneKind | undefined;
 }
 
 /** Peers whose counts are kept after they left. */
@@ -68,6 +72,7 @@ export class PeerTraffic {
     if (member === undefined) return undefined;
     const [connection] = this.#deps.node.getConnections(peerIdFromString(peerId));
     const counts = this.#counts.get(peerId);
+    const lane = this.#deps.lane(peerId);
     const bannedUntil = this.#deps.bannedUntil(peerId);
     return {
       peerId,
@@ -76,6 +81,7 @@ export class PeerTraffic {
       connected: connection !== undefined,
       ...(connection && { address: connection.remoteAddr.toString() }),
       ...(connection?.rtt !== undefined && { rttMs: connection.rtt }),
+      ...(lane !== undefined && { lane }),
       bytesIn: counts?.in ?? 0,
       bytesOut: counts?.out ?? 0,
       ...(bannedUntil !== undefined && { bannedUntil }),

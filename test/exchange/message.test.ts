@@ -22,6 +22,7 @@ const item = fc.record({
   of: fc.oneof(fc.record({ handle: u32, index: u32 }), fc.record({ cid })),
   priority,
 });
+const exactly = (length: number) => ({ minLength: length, maxLength: length });
 const subscribe = fc.nat(200).chain((chunks) =>
   fc.record({
     kind: fc.constant('subscribe' as const),
@@ -44,8 +45,19 @@ const have = fc.record({
   wants: fc.boolean(),
   outside: fc.boolean(),
 });
+const ticket = fc.boolean().chain((door) =>
+  fc.record({
+    kind: fc.constantFrom('tls' as const, 'plain' as const),
+    port: door ? fc.integer({ min: 1, max: 0xffff }) : fc.constant(0),
+    id: fc.uint8Array(exactly(door ? 16 : 0)),
+    secret: fc.uint8Array(exactly(door ? 32 : 0)),
+    diallerSends: fc.boolean(),
+  }),
+);
 const message: fc.Arbitrary<Message> = fc.oneof(
-  fc.record({ kind: fc.constant('hello' as const), version: u32, accepts: u32 }),
+  fc.record({ kind: fc.constant('hello' as const), version: u32, accepts: u32, lanes: u32 }),
+  fc.record({ kind: fc.constant('lane-ask' as const), lanes: u32 }),
+  fc.record({ kind: fc.constant('lane-ticket' as const), ticket: fc.option(ticket, { nil: undefined }) }),
   subscribe,
   fc.record({ kind: fc.constantFrom('decline' as const, 'unsubscribe' as const), handle: u32 }),
   have,

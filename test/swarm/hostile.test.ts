@@ -107,7 +107,7 @@ async function burst(node: Libp2p, address: Multiaddr): Promise<number> {
     stream.send(bytes);
     sent += 1;
   };
-  if (randomInt(10) > 0) send(framed(encodeMessage({ kind: 'hello', version: 1, accepts: 0 })));
+  if (randomInt(10) > 0) send(framed(encodeMessage({ kind: 'hello', version: 1, accepts: 0, lanes: 0 })));
   for (let n = randomInt(250); n > 0; n -= 1) send(framed(encodeMessage(nonsense())));
   await pollute(connection.newStream(LANE));
   send(malformed());
@@ -168,7 +168,7 @@ function malformed(): Uint8Array {
     () => Uint8Array.of(0),
     () => framed(randomBytes(randomInt(1, 400))),
     () => message.subarray(0, randomInt(1, message.length)),
-    () => framed(encodeMessage({ kind: 'hello', version: 1, accepts: 0 })),
+    () => framed(encodeMessage({ kind: 'hello', version: 1, accepts: 0, lanes: 0 })),
     () => Buffer.concat([Uint8Array.of(0x80, 0x80, 0x09), randomBytes(2_000)]),
   ];
   return forms[randomInt(forms.length)]?.() ?? randomBytes(8);

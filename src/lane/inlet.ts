@@ -1,0 +1,195 @@
+import type { Socket } from 'node:net';
+import type { Log } from '../observe/log.ts';
+import { dial } from './dial.ts';
+import { bestOf, type FastKind, type FrameSink, LANE_BITS, type LaneKind } from './lane.ts';
+import type { LanePort } from './lane-port.ts';
+import { framesInto } from './socket-lane.ts';
+import type { Ticket } from './ticket.ts';
+
+export interface InletDeps {
+  readonly peerId: string;
+  /** The peer's IP address, as its libp2p connection shows it; undefined when it shows none. */
+  readonly host: string | undefined;
+  /** Where the peer may dial us, when we cannot dial it. */
+  readonly port: LanePort | undefined;
+  readonly log: Log;
+  /** Fast lanes that both ends would use now, as bits. */
+  lanes(): number;
+  /** Asks the peer for a ticket for one of these; 0 tells it that we have left the fast lane. */
+  ask(lanes: number): void;
+  /** Asks the peer to dial us. */
+  invite(ticket: Ticket): void;
+  /** For frames that come by a lane of this kind. */
+  sink(kind: FastKind): FrameSink;
+}
+
+/** Each step of opening a lane, milliseconds. */
+const STEP_MS = 1_000;
+/** A lane that could not be opened, died or was slow is not tried again for this long, milliseconds; doubled. */
+const REST_MS = 30_000;
+const LONGEST_REST_MS = 600_000;
+
+/**
+ * Where chunk bytes from one peer arrive besides the libp2p stream. Who wants the bytes dials, since only a dialled
+ * socket reads into a buffer of ours; where it cannot, it has itself dialled. Nothing waits for a fast lane: until one
+ * stands, and whenever none can, the stream carries everything.
+ */
+export class Inlet {
+  readonly #deps: InletDeps;
+  readonly #resting = new Map<FastKind, { failures: number; until: number }>();
+  readonly #abort = new AbortController();
+  #open: { readonly kind: FastKind; readonly socket: Socket } | undefined;
+  #opening = false;
+  /** Asked again not before, by `performance.now()`. */
+  #nextTry = 0;
+  #answered: ((ticket: Ticket | undefined) => void) | undefined;
+
+  constructor(deps: InletDeps) {
+    this.#deps = deps;
+  }
+
+  get kind(): LaneKind {
+    return this.#open?.kind ?? 'stream';
+  }
+
+  /** We are about to ask the peer for chunks: a fast lane would be welcome. */
+  want(): void {
+    if (this.#open !== undefined || this.#opening || this.#abort.signal.aborted) return;
+    const now = performance.now();
+    if (now < this.#nextTry || this.#lanes(now) === 0) return;
+    this.#opening = true;
+    void this.#tryAll()
+      .catch((error: unknown) => this.#deps.log.debug('fast lane not opened', { peer: this.#deps.peerId, error }))
+      .finally(() => {
+        this.#opening = false;
+      });
+  }
+
+  /** The answer to our last question; `undefined`: the peer gives none. */
+  onTicket(ticket: Ticket | undefined): void {
+    this.#answered?.(ticket);
+  }
+
+  /** Gives the open lane up for `restMs`, or as its failures say. False when there was none. */
+  leave(reason: string, restMs?: number): boolean {
+    const open = this.#open;
+    if (open === undefined) return false;
+    this.#lost(open.kind, reason, restMs);
+    open.socket.destroy();
+    this.#deps.ask(0);
+    return true;
+  }
+
+  close(): void {
+    this.#abort.abort();
+    this.#open?.socket.destroy();
+    this.#open = undefined;
+  }
+
+  #lanes(now: number): number {
+    let lanes = this.#deps.lanes();
+    for (const [kind, { until }] of this.#resting) if (until > now) lanes &= ~LANE_BITS[kind];
+    return lanes;
+  }
+
+  async #tryAll(): Promise<void> {
+    for (;;) {
+      const lanes = this.#lanes(performance.now());
+      if (bestOf(lanes) === undefined) return;
+      const ticket = await this.#ticket(lanes);
+      if (this.#abort.signal.aborted) return;
+      if (ticket === undefined || (LANE_BITS[ticket.kind] & lanes) === 0) {
+        this.#nextTry = performance.now() + REST_MS;
+        return;
+      }
+      const socket = (await this.#dial(ticket)) ?? (await this.#invite(ticket.kind));
+      if (socket !== undefined) return this.#attach(ticket.kind, socket);
+      this.#rest(ticket.kind);
+    }
+  }
+
+  async #ticket(lanes: number): Promise<Ticket | undefined> {
+    const { promise, resolve } = Promise.withResolvers<Ticket | undefined>();
+    const timer = setTimeout(resolve, STEP_MS, undefined);
+    this.#answered = resolve;
+    this.#deps.ask(lanes);
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#answered = undefined;
+    }
+  }
+
+  async #dial(ticket: Ticket): Promise<Socket | undefined> {
+    const { host } = this.#deps;
+    if (host === undefined || ticket.port === 0) return undefined;
+    const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(STEP_MS)]);
+    try {
+      return await dial({ host, ticket, onBytes: framesInto(this.#deps.sink(ticket.kind)) }, { signal });
+    } catch (error) {
+      this.#deps.log.debug('fast lane not dialled', { peer: this.#deps.peerId, lane: ticket.kind, error });
+      return undefined;
+    }
+  }
+
+  /** Has the peer dial us. Such a socket reads by events, at a higher cost. */
+  async #invite(kind: FastKind): Promise<Socket | undefined> {
+    const { promise, resolve } = Promise.withResolvers<Socket | undefined>();
+    let open = true;
+    const ticket = this.#deps.port?.issue(this.#deps.peerId, { kind, diallerSends: true }, (socket) => {
+      if (!open || this.#abort.signal.aborted) {
+        socket.destroy();
+        return;
+      }
+      const receive = framesInto(this.#deps.sink(kind));
+      socket.on('data', (bytes: Uint8Array) => {
+        try {
+          receive(bytes);
+        } catch (error) {
+          socket.destroy(error as Error);
+        }
+      });
+      resolve(socket);
+    });
+    if (ticket === undefined || this.#abort.signal.aborted) return undefined;
+    const timer = setTimeout(resolve, STEP_MS, undefined);
+    this.#deps.invite(ticket);
+    try {
+      return await promise;
+    } finally {
+      open = false;
+      clearTimeout(timer);
+    }
+  }
+
+  #attach(kind: FastKind, socket: Socket): void {
+    if (this.#abort.signal.aborted || socket.destroyed) {
+      socket.destroy();
+      return;
+    }
+    const open = { kind, socket };
+    this.#open = open;
+    let cause: Error | undefined;
+    socket.on('error', (error) => {
+      cause = error;
+    });
+    socket.once('close', () => {
+      if (this.#open !== open) return;
+      this.#lost(kind, cause?.message ?? 'closed by the peer');
+      this.#deps.ask(0);
+    });
+  }
+
+  #lost(kind: FastKind, reason: string, restMs?: number): void {
+    this.#open = undefined;
+    this.#rest(kind, restMs);
+    this.#deps.log.info('fast lane left', { peer: this.#deps.peerId, lane: kind, reason });
+  }
+
+  #rest(kind: FastKind, restMs?: number): void {
+    const failures = (this.#resting.get(kind)?.failures ?? 0) + 1;
+    const rest = restMs ?? Math.min(REST_MS * 2 ** (failures - 1), LONGEST_REST_MS);
+    this.#resting.set(kind, { failures, until: performance.now() + rest });
+  }
+}
