@@ -27,8 +27,8 @@ const ORIGIN = 'origin';
 const STARTS = 4;
 /** All together must know each other by then, milliseconds. */
 const MEET_MS = 60_000;
-/** The agents rest when together they use less than this share of one processor … */
-const RESTING = 0.15;
+/** The agents rest when each uses less than this share of a processor on average … */
+const RESTING = 0.03;
 /** … over so many milliseconds. */
 const REST_MS = 500;
 
@@ -69,7 +69,7 @@ export function ours({ lane = 'auto' }: OursOptions = {}): Contender {
       };
       await Promise.all(Array.from({ length: STARTS }, starter));
       const race = await OurRace.open(scene, cid);
-      await race.ready(AbortSignal.any([signal, AbortSignal.timeout(MEET_MS)]));
+      await race.ready(signal);
       undo.move();
       return race;
     },
@@ -107,12 +107,16 @@ class OurRace implements Race {
   /** The origin serves the payload, everybody is connected to everybody, and all that this took is over. */
   async ready(signal: AbortSignal): Promise<void> {
     await this.#admin(ORIGIN).pin({ cid: this.#cid, name: 'payload' }, { signal });
+    const late = performance.now() + MEET_MS;
     for (const name of [ORIGIN, ...this.#names]) {
-      while ((await this.#admin(name).status({}, { signal })).peersConnected < this.#names.length) {
+      for (;;) {
+        const { peersConnected } = await this.#admin(name).status({}, { signal });
+        if (peersConnected >= this.#names.length) break;
+        if (performance.now() > late) throw new TypeError(`${name} is connected to ${peersConnected} peers alone`);
         await delay(50, undefined, { signal });
       }
     }
-    await resting(() => this.pids(), signal);
+    await resting(() => this.pids(), signal, late);
   }
 
   go(): void {
@@ -224,13 +228,15 @@ async function wipe(data: string): Promise<void> {
   }
 }
 
-/** Resolves when the processes have nothing left to do. */
-async function resting(pids: () => readonly number[], signal: AbortSignal): Promise<void> {
+/** Resolves when the processes have nothing left to do; `late` on the clock of `performance.now`. */
+async function resting(pids: () => readonly number[], signal: AbortSignal, late: number): Promise<void> {
   const ticks = async () => sum(await Promise.all(pids().map(processorTicks)));
   for (let before = await ticks(); ; ) {
     await delay(REST_MS, undefined, { signal });
     const now = await ticks();
-    if ((now - before) / TICKS_PER_SECOND < (RESTING * REST_MS) / 1000) return;
+    const share = (now - before) / TICKS_PER_SECOND / (REST_MS / 1000) / Math.max(1, pids().length);
+    if (share < RESTING) return;
+    if (performance.now() > late) throw new TypeError(`the agents do not rest: each uses ${share} of a processor`);
     before = now;
   }
 }

@@ -10,6 +10,8 @@ export interface Rounds {
   readonly course: Course;
   readonly plan: ScenePlan;
   readonly boundSeconds: number;
+  /** A node that has no copy after so many bounds and seconds has failed. @default 20 bounds and 60 s */
+  readonly patience?: { readonly bounds: number; readonly seconds: number };
   /** Runs during each race. */
   readonly during?: (race: Race, context: DuringContext) => Promise<void>;
 }
@@ -29,14 +31,11 @@ export interface Outcome {
   readonly entry: Entry;
 }
 
-/** A copy that takes so many times the bound is not waited for. */
-const PATIENCE = 20;
-/** Nor is a start so long, seconds. */
-const LEAST_PATIENCE = 60;
+const PATIENCE = { bounds: 20, seconds: 60 };
 
 /** Lets all contenders race by turns in one scene; ours is the first. Prints a row for each race. */
 export async function runRounds(
-  { course, plan, boundSeconds, during }: Rounds,
+  { course, plan, boundSeconds, during, patience = PATIENCE }: Rounds,
   { signal }: { readonly signal: AbortSignal },
 ): Promise<readonly [Outcome, ...Outcome[]]> {
   const { directory, contenders, payloadBytes, rounds, seed } = course;
@@ -44,7 +43,7 @@ export async function runRounds(
   console.log(`bound ${boundSeconds.toFixed(2)} s; data in ${scene.directory}`);
   const payload = await makePayload(join(scene.directory, 'payload', 'payload.bin'), payloadBytes, seed);
   const heats = new Map<Contender, Heat[]>(contenders.map((contender) => [contender, []]));
-  const limitMs = 1000 * (LEAST_PATIENCE + PATIENCE * boundSeconds);
+  const limitMs = 1000 * (patience.seconds + patience.bounds * boundSeconds);
   for (let round = 1; round <= rounds; round += 1) {
     for (const [contender, done] of heats) {
       signal.throwIfAborted();
