@@ -56,6 +56,7 @@ export class Artifacts {
 
   /** A file just imported: everything of it is here. */
   async imported(manifest: Manifest): Promise<void> {
+    using _held = this.#store.hold(manifest.set);
     this.#remember(manifest);
     this.#complete.add(manifest.cid.toString());
     await this.#swarm.share(manifest.set);
@@ -67,6 +68,20 @@ export class Artifacts {
     return held.reduce((sum, size) => sum + size, 0);
   }
 
+  /** Looks whether every chunk of the artifact is in the store, its manifest included; asks nobody. */
+  async isWhole(cid: CID, { signal }: { signal: AbortSignal }): Promise<boolean> {
+    const manifest = await readManifest(cid, this.#store, { signal }).catch((error) => {
+      signal.throwIfAborted();
+      this.#log.debug('manifest is not here', { cid: cid.toString(), error });
+      return undefined;
+    });
+    if (manifest === undefined) return false;
+    using _held = this.#store.hold(manifest.set);
+    if ((await this.heldBytes(manifest)) < manifest.set.bytes) return false;
+    await this.imported(manifest);
+    return true;
+  }
+
   /** True when every chunk of the artifact was here the last time anybody looked. */
   isComplete(cid: string): boolean {
     return this.#complete.has(cid);
@@ -75,6 +90,7 @@ export class Artifacts {
   /** Brings the whole artifact into the store, serving what has arrived on the way. */
   async fetch(cid: CID, options: FetchOptions): Promise<Manifest> {
     const manifest = await this.manifest(cid, options);
+    using _held = this.#store.hold(manifest.set);
     await this.#swarm.share(manifest.set);
     const { signal, priority = 'background', onProgress } = options;
     const total = manifest.set.bytes;
@@ -94,9 +110,16 @@ export class Artifacts {
     { signal, origin }: { signal: AbortSignal; origin?: string | undefined },
   ): Promise<OpenArtifact> {
     const manifest = await this.manifest(cid, { signal });
+    using _held = this.#store.hold(manifest.set);
     await this.#swarm.share(manifest.set);
     const source = origin === undefined ? this.#source(manifest) : this.#ladder(manifest, origin);
-    return { size: manifest.size, read: (range) => readArtifact(manifest, source, range) };
+    return { size: manifest.size, read: (range) => this.#read(manifest, source, range) };
+  }
+
+  /** Nothing of it is evicted while somebody reads. */
+  async *#read(manifest: Manifest, source: ChunkSource, range: Parameters<OpenArtifact['read']>[0]) {
+    using _held = this.#store.hold(manifest.set);
+    yield* readArtifact(manifest, source, range);
   }
 
   /** A chunk was lost on disk: what contains it is complete no more. Returns the artifacts that have to be fetched. */

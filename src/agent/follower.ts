@@ -6,7 +6,7 @@ import { artifactsOf } from '../release/release.ts';
 import type { VerifiedRelease } from '../release/trusted-state.ts';
 import type { Pins } from '../store/pins.ts';
 import type { Artifacts } from './artifacts.ts';
-import { releasePin, releasePins } from './release-pin.ts';
+import { outdatedPins, releasePin, releasePins } from './release-pin.ts';
 
 const RETRY_MS = { first: 1_000, most: 30_000 } as const;
 
@@ -28,7 +28,10 @@ interface Deps {
   readonly log: Log;
 }
 
-/** Keeps the newest release of each followed channel on this node, and the one before it. */
+/**
+ * Keeps the newest release of each followed channel on this node. While it arrives, and after a restart, machines boot
+ * from the one that is complete; that one and the one before it stay as well.
+ */
 export class Follower implements AsyncDisposable {
   readonly #deps: Deps;
   readonly #log: Log;
@@ -99,8 +102,30 @@ export class Follower implements AsyncDisposable {
     before?.stop.abort(new Error('a newer release is there'));
     const stop = new AbortController();
     const signal = AbortSignal.any([stop.signal, this.#over.signal]);
-    const done = (before?.done ?? Promise.resolve()).then(() => this.#fetchUntilHeld(release, signal));
+    const ready = before?.done ?? this.#recall(release.channel);
+    const done = ready.then(() => this.#fetchUntilHeld(release, signal));
     this.#fetching.set(release.channel, { stop, done: done.catch(() => undefined) });
+  }
+
+  /** What was complete here before this agent started, when that is not the newest. */
+  async #recall(channel: string): Promise<void> {
+    const { channels, artifacts } = this.#deps;
+    const release = channels.held(channel);
+    if (release === undefined || release.digest === channels.current(channel)?.digest) return;
+    const { signal } = this.#over;
+    const whole = async () => {
+      for (const [, { cid }] of artifactsOf(release.release)) {
+        if (!(await artifacts.isWhole(CID.parse(cid), { signal }))) return false;
+      }
+      return true;
+    };
+    const { version } = release;
+    const held = await whole().catch((error) => {
+      this.#log.warn('release cannot be looked through', { channel, version, error });
+      return false;
+    });
+    if (held) this.#set(channel, { held: release });
+    this.#log.info('release of the last run', { channel, version, complete: held });
   }
 
   async #fetchUntilHeld(release: VerifiedRelease, signal: AbortSignal): Promise<void> {
@@ -122,6 +147,7 @@ export class Follower implements AsyncDisposable {
     const wanted = artifactsOf(release.release).map(([role, artifact]) => ({ role, cid: CID.parse(artifact.cid) }));
     // Pinned first, so that nothing of it is evicted while the rest arrives.
     for (const { role, cid } of wanted) await pins.pin(releasePin({ channel, version, role }), cid);
+    await this.#dropOutdated(channel);
     const manifests = await Promise.all(wanted.map(({ cid }) => artifacts.manifest(cid, { signal })));
     const total = manifests.reduce((sum, manifest) => sum + manifest.set.bytes, 0);
     const bytes = await Promise.all(manifests.map((manifest) => artifacts.heldBytes(manifest)));
@@ -140,27 +166,22 @@ export class Follower implements AsyncDisposable {
       onProgress({ bytes: manifest.set.bytes });
     };
     await Promise.all(manifests.map(fetchOne));
-    const previous = this.#following.get(channel)?.held;
+    await this.#deps.channels.hold(release);
     this.#set(channel, { held: release });
     const seconds = Math.round(performance.now() - started) / 1000;
     this.#log.info('release is held', { channel, version, bytes: total, seconds });
-    await this.#dropOlder(channel, [version, previous?.version ?? version]);
+    await this.#dropOutdated(channel);
   }
 
-  /** Unpins the channel's releases other than the current and the previous one. */
-  async #dropOlder(channel: string, keep: readonly number[]): Promise<void> {
-    const pinned = releasePins(this.#deps.pins).filter((pin) => pin.channel === channel);
-    const newest = Math.max(...keep);
-    // After a restart only the pins know which release came before.
-    const previous = Math.max(
-      ...keep.filter((v) => v < newest),
-      ...pinned.map((p) => p.version).filter((v) => v < newest),
-    );
-    for (const pin of pinned) {
-      if (pin.version === newest || pin.version === previous) continue;
-      await this.#deps.pins.unpin(pin.name);
-      const still = this.#deps.pins.list().some((other) => other.cid.equals(pin.cid));
-      if (!still) await this.#deps.artifacts.forget(pin.cid);
+  async #dropOutdated(channel: string): Promise<void> {
+    const { pins, artifacts } = this.#deps;
+    const following = this.#following.get(channel);
+    if (following?.newest === undefined) return;
+    const [newest, held] = [following.newest.version, following.held?.version];
+    for (const pin of outdatedPins(releasePins(pins), { channel, newest, held })) {
+      await pins.unpin(pin.name);
+      const still = pins.list().some((other) => other.cid.equals(pin.cid));
+      if (!still) await artifacts.forget(pin.cid);
     }
   }
 

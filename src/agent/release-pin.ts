@@ -21,3 +21,19 @@ export function releasePins(pins: Pins): readonly (ReleasePin & { readonly name:
     return [{ name, cid, channel, version: Number(version), role }];
   });
 }
+
+/**
+ * The pins of a channel's releases that nobody needs any more. What stays: `newest`, which may still be arriving; `held`,
+ * the newest that is complete, from which machines boot; and the one that was complete before it, to go back to. All
+ * stay while it is not known what is complete.
+ */
+export function outdatedPins<P extends ReleasePin>(
+  pins: readonly P[],
+  { channel, newest, held }: { readonly channel: string; readonly newest: number; readonly held: number | undefined },
+): readonly P[] {
+  if (held === undefined) return [];
+  const older = pins.filter((pin) => pin.channel === channel && pin.version < newest);
+  // Those that were overtaken while they arrived were unpinned then, so the next lower one was complete.
+  const previous = Math.max(...older.map(({ version }) => version).filter((version) => version < held));
+  return older.filter(({ version }) => version !== held && version !== previous);
+}

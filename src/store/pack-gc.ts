@@ -1,6 +1,6 @@
 import type { CID } from 'multiformats/cid';
 import { chunkKey } from '../content/chunk.ts';
-import type { ChunkSet } from '../content/chunk-set.ts';
+import { ChunkSet } from '../content/chunk-set.ts';
 import type { Log } from '../observe/log.ts';
 import { chooseCompaction, chooseEvictions, markArtifact } from './gc-policy.ts';
 import type { Entry, PackIndex } from './pack-index.ts';
@@ -30,9 +30,11 @@ export interface GcDeps {
   readonly segments: Map<number, Segment>;
   readonly writer: PackWriter;
   readonly reader: SegmentReader;
-  readonly pins: readonly Pin[];
-  /** Sets that are in use. */
-  readonly held: Iterable<ChunkSet>;
+  /** What is pinned, and the sets that are in use: asked again right before the choice. */
+  readonly pins: () => readonly Pin[];
+  readonly held: () => readonly ChunkSet[];
+  /** Told at the moment at which they can no longer be read. */
+  readonly onEvict: (cids: readonly CID[]) => void;
   /** Entries used in this second of the store's clock, or later, are in use; 0 is: not since it was opened. */
   readonly usedSince: number;
   /** The checked bytes of a chunk; a damaged one is dropped and answered with undefined. */
@@ -50,16 +52,23 @@ const COPY_WIDTH = 16;
  */
 export async function collectGarbage(deps: GcDeps, lowBytes: number, signal: AbortSignal): Promise<GcReport> {
   const before = diskBytes(deps.segments);
-  const keep = await marked(deps, signal);
-  const inUse = (key: string, { used }: Entry) => keep.has(key) || (used > 0 && used >= deps.usedSince);
+  const marks = new Marks(deps);
+  // What is pinned or held while others are looked at counts as well: nothing comes between the last look and the choice.
+  for (let fresh = marks.fresh(); fresh.length > 0; fresh = marks.fresh()) {
+    for (const each of fresh) await marks.add(each, signal);
+  }
+  const inUse = (key: string, { used }: Entry) => marks.keep.has(key) || (used > 0 && used >= deps.usedSince);
   const evicted = chooseEvictions(deps.index.entries, liveBytes(deps.segments) - lowBytes, inUse);
   let evictedBytes = 0;
+  const cids: CID[] = [];
   for (const key of evicted) {
     const entry = deps.index.entries.get(key);
     if (!entry) continue;
     evictedBytes += entry.size;
+    cids.push(deps.index.cid(key, entry));
     deps.index.forget(key, deps.segments.get(entry.segment));
   }
+  deps.onEvict(cids);
   await deps.index.persist(evicted);
   await compact(deps, lowBytes, signal);
   const freedBytes = before - diskBytes(deps.segments);
@@ -67,25 +76,41 @@ export async function collectGarbage(deps: GcDeps, lowBytes: number, signal: Abo
   return { evictedChunks: evicted.length, evictedBytes, freedBytes };
 }
 
-async function marked({ index, segments, pins, held, read, log }: GcDeps, signal: AbortSignal): Promise<Set<string>> {
-  const keep = new Set<string>();
-  const get = async (cid: CID) => {
-    const entry = index.get(cid);
-    return entry && segments.has(entry.segment) ? await read(chunkKey(cid), entry, signal) : undefined;
-  };
-  for (const { name, cid } of pins) {
-    if (!(await markArtifact(cid, get, keep))) {
-      log.warn('pinned manifest is not complete: only what it names so far is kept', {
-        pin: name,
-        cid: cid.toString(),
-      });
+/** The keys of what is pinned or held. */
+class Marks {
+  readonly keep = new Set<string>();
+  readonly #deps: GcDeps;
+  readonly #seen = new Set<string | ChunkSet>();
+
+  constructor(deps: GcDeps) {
+    this.#deps = deps;
+  }
+
+  /** Pins and sets that have not been asked for before. */
+  fresh(): (Pin | ChunkSet)[] {
+    const found = [...this.#deps.pins(), ...this.#deps.held()].filter((each) => !this.#seen.has(identity(each)));
+    for (const each of found) this.#seen.add(identity(each));
+    return found;
+  }
+
+  async add(each: Pin | ChunkSet, signal: AbortSignal): Promise<void> {
+    const { index, segments, read, log } = this.#deps;
+    const get = async (cid: CID) => {
+      const entry = index.get(cid);
+      return entry && segments.has(entry.segment) ? await read(chunkKey(cid), entry, signal) : undefined;
+    };
+    if (each instanceof ChunkSet) {
+      for (const chunk of each.chunks) this.keep.add(chunkKey(chunk.cid));
+      await markArtifact(each.id, get, this.keep);
+    } else if (!(await markArtifact(each.cid, get, this.keep))) {
+      const cid = each.cid.toString();
+      log.warn('pinned manifest is not complete: only what it names so far is kept', { pin: each.name, cid });
     }
   }
-  for (const set of held) {
-    await markArtifact(set.id, get, keep);
-    for (const chunk of set.chunks) keep.add(chunkKey(chunk.cid));
-  }
-  return keep;
+}
+
+function identity(each: Pin | ChunkSet): string | ChunkSet {
+  return each instanceof ChunkSet ? each : `${each.name} ${each.cid}`;
 }
 
 async function compact(deps: GcDeps, lowBytes: number, signal: AbortSignal): Promise<void> {

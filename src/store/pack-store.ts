@@ -44,6 +44,8 @@ export interface PackStoreOptions {
   readonly graceSeconds?: number;
   /** Called for each damaged record that is found, after it was dropped. */
   readonly onDamage?: (damage: Damage) => void;
+  /** Called when chunks were evicted, before anybody can ask for them again. */
+  readonly onEvict?: (cids: readonly CID[]) => void;
   /** Called after each sync, before the index relies on it: the segment is on disk up to `bytes`. */
   readonly onSync?: (synced: { readonly file: string; readonly bytes: number }) => void;
 }
@@ -324,8 +326,9 @@ export class PackStore implements ChunkStore, AsyncDisposable {
         segments: this.#segments,
         writer: this.#writer,
         reader: this.#reader,
-        pins: this.pins.list(),
-        held: [...this.#held].map(({ set }) => set),
+        pins: () => this.pins.list(),
+        held: () => [...this.#held].map(({ set }) => set),
+        onEvict: (cids) => this.#options.onEvict?.(cids),
         usedSince: this.#now() - this.#options.graceSeconds,
         read: (key, entry, readSignal) => this.#payload(key, entry, readSignal),
       },
