@@ -128,7 +128,8 @@ async function conclude({ lanes, bare, tuned }: Transfers, bytes: number, json: 
       : `ratio ${result.ratio ?? 'not measured'}, ${result.mb_per_s} MB/s, peak ${result.peak_rss_mb} MB`,
   );
   const wrongLane = [...lanes].some(([lane, of]) => lane !== 'auto' && of.some((one) => one.lane !== lane));
-  if (wrongLane || (bare.length > 0 && result.ratio < 0.7) || result.peak_rss_mb > 350 || result.grown_rss_mb > 150) process.exitCode = 1;
+  if (wrongLane || (bare.length > 0 && result.ratio < 0.7) || result.peak_rss_mb > 350 || result.grown_rss_mb > 150)
+    process.exitCode = 1;
 }
 
 async function importPayload(directory: string, bytes: number, signal: AbortSignal): Promise<string> {

@@ -7,7 +7,6 @@ import { type AdminClient, connectAdmin } from '../../src/agent/admin-client.ts'
 import { importArtifact } from '../../src/agent/import-artifact.ts';
 import type { PeerLine } from '../../src/agent/operations.ts';
 import { IDENTITY_FILE } from '../../src/fleet/identity.ts';
-import type { Lab } from '../../src/lab/lab.ts';
 import { defaultAgentConfig, type LabNode } from '../../src/lab/lab-node.ts';
 import { signalProcess } from '../../src/lab/process.ts';
 import { silentLog } from '../../src/observe/log.ts';
@@ -53,14 +52,15 @@ export function ours({ lane = 'auto' }: OursOptions = {}): Contender {
     async prepare(scene, payload, { signal }) {
       const { lab } = scene;
       await using undo = new AsyncDisposableStack();
-      undo.defer(() => stopAll(lab));
+      undo.defer(() => stopAll(scene));
       const known = imported.get(scene);
       const fresh = known?.sha256 === payload.sha256 ? [] : [ORIGIN];
       for (const name of [...fresh, ...scene.nodes.map((place) => place.name)]) await wipe(lab.node(name).data);
       const { cid } = fresh.length === 0 && known ? known : await importPayload(lab.node(ORIGIN), payload, signal);
       imported.set(scene, { sha256: payload.sha256, cid });
       for (const node of Object.values(lab.nodes)) {
-        const own = { ...defaultAgentConfig(node, lab.description), ...laneConfig(lane) };
+        const { swarm, ...rest } = defaultAgentConfig(node, lab.description);
+        const own = { ...rest, swarm: { ...swarm, ...laneConfig(lane) } };
         await writeFile(node.config, stringify(own, { aliasDuplicateObjects: false }));
       }
       const queue = Object.keys(lab.nodes);
@@ -116,7 +116,8 @@ class OurRace implements Race {
         await delay(50, undefined, { signal });
       }
     }
-    await resting(() => this.pids(), signal, late);
+    // A profiler never rests.
+    if (!this.#scene.profiled) await resting(() => this.pids(), signal, late);
   }
 
   go(): void {
@@ -169,7 +170,7 @@ class OurRace implements Race {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#over.abort(new Error('the race is over'));
-    await stopAll(this.#scene.lab);
+    await stopAll(this.#scene);
     for (const name of this.#names) await wipe(this.#scene.lab.node(name).data);
   }
 
@@ -241,9 +242,9 @@ async function resting(pids: () => readonly number[], signal: AbortSignal, late:
   }
 }
 
-/** Killed: what they would write at their end is thrown away. With a profile asked for, they are given time for it. */
-async function stopAll(lab: Lab): Promise<void> {
-  const signal = process.env['NODE_OPTIONS']?.includes('--cpu-prof') ? 'SIGTERM' : 'SIGKILL';
+/** Killed: what they would write at their end is thrown away, unless it is a profile. */
+async function stopAll({ lab, profiled }: Scene): Promise<void> {
+  const signal = profiled ? 'SIGTERM' : 'SIGKILL';
   await Promise.all(Object.keys(lab.nodes).map((name) => lab.stopNode(name, { signal })));
 }
 

@@ -41,6 +41,22 @@ const configSchema = z.strictObject({
       listen: z.array(z.string()).max(16).default(['/ip4/0.0.0.0/tcp/4001', '/ip6/::/tcp/4001']),
       /** Announce and find nodes of the same segment by multicast DNS. */
       mdns: z.boolean().default(true),
+      /** Faster ways for chunk bytes than the libp2p connection, which remains the fall-back. */
+      lanes: z
+        .strictObject({
+          /** TLS 1.3 with the nodes of the same site. */
+          tls: z.boolean().default(true),
+          /** Plain TCP over WireGuard, on segments that the fleet description calls trusted, and in `trusted`. */
+          plain: z.boolean().default(true),
+          /** TCP port for both; 0: any that is free. */
+          port: z.number().int().min(0).max(65535).default(4002),
+          /** Networks in which everybody is trusted, in CIDR notation. */
+          trusted: z
+            .array(z.union([z.cidrv4(), z.cidrv6()], 'is a network in CIDR notation, for example 192.0.2.0/24'))
+            .max(64)
+            .default([]),
+        })
+        .prefault({}),
     })
     .prefault({}),
   gateway: z

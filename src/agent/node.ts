@@ -73,7 +73,7 @@ export class MeshNode implements AsyncDisposable {
         },
       ),
     );
-    const swarm = stack.use(await openSwarm({ config, log, metrics, store, roster, identity }));
+    const swarm = stack.use(await openSwarm({ config, log, metrics, store, roster, identity, description }));
     const artifacts = new Artifacts({ store, swarm, log });
     let follower: Follower | undefined;
     const parts = { identity, member, roster, store, swarm, artifacts, keys };
@@ -163,14 +163,22 @@ interface SwarmParts extends Deps {
   readonly store: PackStore;
   readonly roster: Roster;
   readonly identity: Identity;
+  readonly description: FleetDescription | undefined;
 }
 
-async function openSwarm({ config, log, metrics, store, roster, identity }: SwarmParts): Promise<Swarm> {
+async function openSwarm(parts: SwarmParts): Promise<Swarm> {
+  const { config, log, metrics, store, roster, identity, description } = parts;
+  const segment = roster.member(identity.peerId)?.segment ?? '';
+  const trusted = description?.segments[segment]?.trusted === true;
   return await createSwarm(
     { store, membership: roster, privateKey: identity.privateKey, log, metrics },
     {
       listen: config.swarm.listen,
       mdns: config.swarm.mdns,
+      lanes: {
+        ...config.swarm.lanes,
+        onTrustedSegment: (peerId) => trusted && roster.member(peerId)?.segment === segment,
+      },
       site: ALONE.site,
       bootstrap: roster.bootstrap(identity.peerId),
     },

@@ -22,6 +22,11 @@ export interface Segment {
   readonly site: string;
   /** Address families in use on it. @default both */
   readonly families: readonly Family[];
+  /**
+   * Nobody on it listens or meddles: its nodes may send each other chunks over plain TCP. What arrives is verified in
+   * any case; others on the segment could see it, and keep it from arriving. @default false
+   */
+  readonly trusted?: boolean;
 }
 
 export interface FleetNode {
@@ -178,7 +183,8 @@ function parseYaml(text: string, file: string, lines: LineCounter): { document: 
 function complete(given: z.output<typeof descriptionSchema>, folder: string): FleetDescription {
   const segments: Record<string, Segment> = {};
   for (const [name, segment] of Object.entries(given.segments ?? {})) {
-    segments[name] = { site: segment.site, families: segment.families ?? ['ipv4', 'ipv6'] };
+    const { site, families = ['ipv4', 'ipv6'], trusted } = segment;
+    segments[name] = { site, families, ...(trusted !== undefined && { trusted }) };
   }
   const withSegments = new Set(Object.values(segments).map((segment) => segment.site));
   for (const name of Object.keys(given.sites)) {

@@ -73,6 +73,7 @@ const segment = known({
     .array(z.enum(['ipv4', 'ipv6']))
     .min(1)
     .optional(),
+  trusted: z.boolean().optional(),
 });
 const node = known({
   site: name,
