@@ -122,10 +122,13 @@ export class Artifacts {
     yield* readArtifact(manifest, source, range);
   }
 
-  /** A chunk was lost on disk: what contains it is complete no more. Returns the artifacts that have to be fetched. */
-  lost(chunk: CID): CID[] {
-    const hit = [...this.#manifests.values()].filter((manifest) => manifest.set.indexOf(chunk) !== undefined);
-    return hit.filter((manifest) => this.#complete.delete(manifest.cid.toString())).map((manifest) => manifest.cid);
+  /** These chunks are in the store no longer. Returns the artifacts that were complete until now. */
+  lost(chunks: readonly CID[]): CID[] {
+    for (const chunk of chunks) this.#swarm.lost(chunk);
+    const complete = [...this.#manifests.values()].filter(({ cid }) => this.#complete.has(cid.toString()));
+    const hit = complete.filter(({ set }) => chunks.some((chunk) => set.indexOf(chunk) !== undefined));
+    for (const { cid } of hit) this.#complete.delete(cid.toString());
+    return hit.map(({ cid }) => cid);
   }
 
   /** No pin or release names it any more. */

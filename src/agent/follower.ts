@@ -82,8 +82,8 @@ export class Follower implements AsyncDisposable {
   /** A chunk of `artifact` was lost: whatever names it is fetched again. */
   refetch(artifact: CID): void {
     for (const { newest, held } of this.#following.values()) {
-      const hit = [newest, held].find((release) => release !== undefined && names(release, artifact));
-      if (hit !== undefined) this.#take(hit);
+      if (newest !== undefined && names(newest, artifact)) this.#take(newest);
+      else if (held !== undefined && names(held, artifact)) void this.#mend(artifact);
     }
   }
 
@@ -105,6 +105,14 @@ export class Follower implements AsyncDisposable {
     const ready = before?.done ?? this.#recall(release.channel);
     const done = ready.then(() => this.#fetchUntilHeld(release, signal));
     this.#fetching.set(release.channel, { stop, done: done.catch(() => undefined) });
+  }
+
+  /** Of the release that machines boot from while a newer one arrives. */
+  async #mend(artifact: CID): Promise<void> {
+    const { signal } = this.#over;
+    await this.#deps.artifacts.fetch(artifact, { signal }).catch((error) => {
+      if (!signal.aborted) this.#log.warn('artifact cannot be mended', { cid: artifact.toString(), error });
+    });
   }
 
   /** What was complete here before this agent started, when that is not the newest. */

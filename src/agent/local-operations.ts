@@ -110,8 +110,9 @@ export class LocalOperations implements Operations {
 
   /** `status`, at once. */
   snapshot(): StatusResult {
-    const { identity, member, site, swarm, store } = this.#node;
+    const { identity, member, site, swarm, store, releases } = this.#node;
     const running = this.#deps.running?.();
+    const faults = releases?.faults.list() ?? [];
     return {
       peerId: identity.peerId,
       ...(member && { node: member.name }),
@@ -122,6 +123,7 @@ export class LocalOperations implements Operations {
       channels: this.#channels(),
       store: store.stats(),
       addresses: swarm.addresses(),
+      ...(faults.length > 0 && { faults }),
       ...running,
     };
   }

@@ -12,6 +12,7 @@ import { createSwarm, type Swarm } from '../swarm/swarm.ts';
 import { Artifacts } from './artifacts.ts';
 import { type Config, ConfigError } from './config.ts';
 import { Follower } from './follower.ts';
+import { ReleaseFaults } from './release-faults.ts';
 import { Renewal } from './renewal.ts';
 import { watermarkBytes } from './setting.ts';
 
@@ -34,7 +35,9 @@ export class MeshNode implements AsyncDisposable {
   readonly swarm: Swarm;
   readonly artifacts: Artifacts;
   /** Undefined where the fleet description names no trust root: such a node only carries content. */
-  readonly releases: { readonly channels: Channels; readonly follower: Follower } | undefined;
+  readonly releases:
+    | { readonly channels: Channels; readonly follower: Follower; readonly faults: ReleaseFaults }
+    | undefined;
   readonly keys: FleetKeys | undefined;
   readonly #stack: AsyncDisposableStack;
 
@@ -60,6 +63,8 @@ export class MeshNode implements AsyncDisposable {
     const keys = await openKeys(config, description);
     const trustRoot = await readTrustRoot(description, keys);
 
+    let artifacts: Artifacts | undefined;
+    let follower: Follower | undefined;
     await using stack = new AsyncDisposableStack();
     const store = stack.use(
       await PackStore.open(
@@ -68,14 +73,14 @@ export class MeshNode implements AsyncDisposable {
         {
           watermarks: await watermarksOf(config),
           onDamage: ({ cid }) => {
-            for (const artifact of artifacts.lost(cid)) follower?.refetch(artifact);
+            for (const artifact of artifacts?.lost([cid]) ?? []) follower?.refetch(artifact);
           },
+          onEvict: (cids) => void artifacts?.lost(cids),
         },
       ),
     );
     const swarm = stack.use(await openSwarm({ config, log, metrics, store, roster, identity, description }));
-    const artifacts = new Artifacts({ store, swarm, log });
-    let follower: Follower | undefined;
+    artifacts = new Artifacts({ store, swarm, log });
     const parts = { identity, member, roster, store, swarm, artifacts, keys };
     if (trustRoot === undefined) {
       log.warn('fleet description names no trust root: releases are neither followed nor booted', {
@@ -90,8 +95,9 @@ export class MeshNode implements AsyncDisposable {
       ),
     );
     if (keys !== undefined) stack.use(new Renewal({ keys, repository: repositoryOf(config), channels, log }));
+    const faults = stack.use(new ReleaseFaults({ channels, blame: (peer) => swarm.offend(peer) }));
     follower = stack.use(new Follower({ channels, artifacts, pins: store.pins, log }, config.channels));
-    return new MeshNode({ ...parts, releases: { channels, follower } }, stack.move());
+    return new MeshNode({ ...parts, releases: { channels, follower, faults } }, stack.move());
   }
 
   get site(): string {

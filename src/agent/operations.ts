@@ -121,6 +121,21 @@ export interface StatusResult {
   /** Where others reach it: multiaddrs of the swarm, URLs of the gateway. */
   readonly addresses: readonly string[];
   readonly boot?: BootLine;
+  /** What was wrong with release metadata since the agent started; absent when nothing was. */
+  readonly faults?: readonly FaultLine[];
+}
+
+export interface FaultLine {
+  /**
+   * fork: the fleet's online key signed two states of one version. rollback: it signed an older state as a newer one.
+   * refused: the peer sent what no key of the fleet has signed.
+   */
+  readonly kind: 'fork' | 'rollback' | 'refused';
+  readonly peerId: string;
+  readonly what: string;
+  readonly count: number;
+  /** ISO time of the last one. */
+  readonly lastAt: string;
 }
 
 export interface BootLine {

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { BootLine, StatusResult } from '../agent/operations.ts';
+import type { BootLine, FaultLine, StatusResult } from '../agent/operations.ts';
 import { formatBytes } from '../observe/progress.ts';
 import { addVerb, perform } from './session.ts';
 
@@ -32,9 +32,19 @@ function describe(status: StatusResult): string {
         ? `${channel}: no release yet`
         : `${channel} ${version}: ${share(held)} here${stale ? ', STALE: its metadata has expired' : ''}`,
     ]),
+    ...(status.faults ?? []).map((fault) => ['FAULT', faulty(fault)]),
     ...status.addresses.map((address) => ['address', address]),
   ];
   return lines.map(([name = '', value]) => `${name.padEnd(9)}${value}`).join('\n');
+}
+
+function faulty({ kind, peerId, what, count, lastAt }: FaultLine): string {
+  const says = {
+    fork: `the fleet's online key signed two states of one release ${what}, seen at`,
+    rollback: `the fleet's online key signed an older state as a newer one (${what}), seen at`,
+    refused: `release metadata refused (${what}) of`,
+  } as const;
+  return `${says[kind]} ${peerId}, ${count} times, last ${lastAt}`;
 }
 
 function booting({ mode, role, release }: BootLine): string {

@@ -58,10 +58,12 @@ export const SWARM_DEFAULTS = {
   pingMs: 3_000,
 } as const;
 
+type BanReason = 'wrong bytes' | 'malformed messages' | 'false documents';
+
 export interface SwarmEvents {
   'peer:connect': [{ peerId: string }];
   'peer:disconnect': [{ peerId: string }];
-  'peer:ban': [{ peerId: string; until: number; reason: 'wrong bytes' | 'malformed messages' }];
+  'peer:ban': [{ peerId: string; until: number; reason: BanReason }];
   'chunk:refuse': [{ peerId: string; cid: CID }];
 }
 
@@ -164,6 +166,16 @@ export class Swarm implements AsyncDisposable {
     this.#exchange.noteStored(cid);
   }
 
+  /** The store has the chunk no longer: it was evicted or found damaged. It is announced no more, and fetched again. */
+  lost(cid: CID): void {
+    this.#exchange.noteLost(cid);
+  }
+
+  /** A document of this peer was a lie, as its reader found out. Several get it banned. */
+  offend(peerId: string): void {
+    this.#parts.offend(peerId, 'false documents');
+  }
+
   peers(): PeerStatus[] {
     return this.#parts.traffic.peers();
   }
@@ -212,6 +224,7 @@ interface Parts {
   readonly documents: Documents;
   readonly providers: Providers;
   readonly traffic: PeerTraffic;
+  readonly offend: (peerId: string, reason: BanReason) => boolean;
   readonly stack: AsyncDisposableStack;
 }
 
@@ -235,11 +248,16 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
     lane: (p) => exchange.links.get(p)?.lane,
   });
 
-  const ban = (peerId: string, reason: SwarmEvents['peer:ban'][0]['reason']) => {
+  const ban = (peerId: string, reason: BanReason) => {
     events.emit('peer:ban', { peerId, until: standing.ban(peerId), reason });
     exchange.drop(peerId);
     for (const connection of node.getConnections(peerIdFromString(peerId)))
       connection.abort(new Error(`banned: ${reason}`));
+  };
+  const offend = (peerId: string, reason: BanReason): boolean => {
+    const tooOften = standing.offend(peerId);
+    if (tooOften) ban(peerId, reason);
+    return tooOften;
   };
   const providers = stack.use(new Providers({ node, log, admits }));
   const documents = await Documents.open({ node, log, admits });
@@ -268,8 +286,7 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
       },
       onMalformed: (peer, error) => {
         log.warn('peer sent malformed messages', { peer, error });
-        if (standing.offend(peer)) ban(peer, 'malformed messages');
-        else void node.hangUp(peerIdFromString(peer)).catch(() => undefined);
+        if (!offend(peer, 'malformed messages')) void node.hangUp(peerIdFromString(peer)).catch(() => undefined);
       },
       onTraffic: (peer, direction, bytes) => traffic.count(peer, direction, bytes),
       seek: (set) => void providers.connect(set.id).catch(() => undefined),
@@ -284,7 +301,7 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
   const members = [...(membership.members ?? []), ...(options.members ?? [])];
   const banned = (peer: string) => standing.bannedUntil(peer) !== undefined;
   const dialer = stack.use(new Dialer({ node, log, banned }, members, site));
-  return { node, site, store, exchange, documents, providers, traffic, stack: stack.move() };
+  return { node, site, store, exchange, documents, providers, traffic, offend, stack: stack.move() };
 }
 
 /** Members only, and no banned ones: checked as soon as Noise has proved who is there, before any protocol. */
