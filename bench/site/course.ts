@@ -17,6 +17,7 @@ export interface Course {
   readonly lane: Lane;
   readonly json: boolean;
   readonly directory: string | undefined;
+  readonly profile: string | undefined;
   /** Ours first, then the peers that can run here. */
   readonly contenders: readonly Contender[];
   /** The bench's own flags. */
@@ -46,13 +47,14 @@ const MEANINGS: Readonly<Record<string, string>> = {
   peers: 'other programs beside ours: all, none, or names with commas',
   lane: `how our chunks travel: ${LANES.join(', ')}`,
   seed: 'of the payload and of all chance',
-  directory: 'where all data is kept meanwhile: a disk',
+  directory: 'where all data is kept meanwhile, on a disk',
+  profile: 'directory for CPU profiles of our agents',
 };
 
 /** What is the same for all of them. */
-const COMMON = { rounds: '3', lane: 'auto', seed: '1', directory: '' };
+const COMMON = { rounds: '3', lane: 'auto', seed: '1', directory: '', profile: '' };
 /** They change who runs, how often and where, not what is measured. */
-const ASIDE = ['rounds', 'peers', 'seed', 'directory', 'json'];
+const ASIDE = ['rounds', 'peers', 'seed', 'directory', 'profile', 'json'];
 
 /** The lines that `--help` shows. */
 export function courseHelp(defaults: CourseDefaults, own: OwnFlags = {}): string[] {
@@ -85,6 +87,7 @@ export async function parseCourse(argv: string[], defaults: CourseDefaults, own:
     lane,
     json: given['json'] === true,
     directory: text('directory') || undefined,
+    profile: text('profile') || undefined,
     contenders: [ours({ lane }), ...peers],
     own: Object.fromEntries(Object.keys(own).map((name) => [name, text(name)])),
     usual: Object.entries(values).every(([name, value]) => ASIDE.includes(name) || text(name) === value),

@@ -38,8 +38,11 @@ export async function runRounds(
   { course, plan, boundSeconds, during, patience = PATIENCE }: Rounds,
   { signal }: { readonly signal: AbortSignal },
 ): Promise<readonly [Outcome, ...Outcome[]]> {
-  const { directory, contenders, payloadBytes, rounds, seed } = course;
-  await using scene = await openScene({ ...plan, ...(directory !== undefined && { directory }) }, { signal });
+  const { directory, profile, contenders, payloadBytes, rounds, seed } = course;
+  await using scene = await openScene(
+    { ...plan, ...(directory !== undefined && { directory }), ...(profile !== undefined && { profile }) },
+    { signal },
+  );
   console.log(`bound ${boundSeconds.toFixed(2)} s; data in ${scene.directory}`);
   const payload = await makePayload(join(scene.directory, 'payload', 'payload.bin'), payloadBytes, seed);
   const heats = new Map<Contender, Heat[]>(contenders.map((contender) => [contender, []]));

@@ -1,6 +1,6 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { stringify } from 'yaml';
 import { parseDescription } from '../../src/fleet/description.ts';
@@ -25,6 +25,8 @@ export interface ScenePlan {
   readonly originSite?: string;
   /** Where the scene keeps its files, in a directory of its own. @default the system's for temporary files */
   readonly directory?: string;
+  /** Our agents write CPU profiles into this directory when they end. @default none */
+  readonly profile?: string;
 }
 
 /** A machine of the scene, as a contender's program sees it. */
@@ -53,6 +55,8 @@ export interface Scene extends AsyncDisposable {
   /** Our own agents' part: one lab node per place, of the same name; none is running unless a contender starts it. */
   readonly lab: Lab;
   readonly directory: string;
+  /** Our agents are being profiled: they have to end by themselves. */
+  readonly profiled: boolean;
   counters(): Promise<SceneCounters>;
   /** Pulls the origin's cable out. */
   cutOrigin(): Promise<void>;
@@ -62,6 +66,8 @@ export interface Scene extends AsyncDisposable {
 }
 
 const ORIGIN = 'origin';
+/** As src/cli/launch.js starts an agent. */
+const AGENT_FLAGS = ['--max-semi-space-size=4', '--semi-space-growth-factor=1'];
 const LAUNCHER = fileURLToPath(new URL('../../src/cli/launch.js', import.meta.url));
 
 /** Lays all links and starts nothing. When it rejects, what was made is gone. */
@@ -72,7 +78,7 @@ export async function openScene(plan: ScenePlan, { signal }: { readonly signal: 
   const lab = stack.use(
     await labUp(
       parseDescription(descriptionOf(plan), 'the scene'),
-      { agentCommand: [process.execPath, LAUNCHER, 'up'], directory: join(directory, 'lab'), start: [] },
+      { agentCommand: agentCommand(plan), directory: join(directory, 'lab'), start: [] },
       { signal },
     ),
   );
@@ -94,12 +100,19 @@ export async function openScene(plan: ScenePlan, { signal }: { readonly signal: 
     nodes: places.filter((place) => place !== origin),
     lab,
     directory,
+    profiled: plan.profile !== undefined,
     counters: () => countersOf(plan, lab),
     cutOrigin: () => lab.linkDown(ORIGIN),
     mendOrigin: () => lab.linkUp(ORIGIN),
     clear,
     [Symbol.asyncDispose]: () => all.disposeAsync(),
   };
+}
+
+/** As a user starts it; a profile must be asked for after the launcher, which replaces its own process. */
+function agentCommand({ profile }: ScenePlan): string[] {
+  if (profile === undefined) return [process.execPath, LAUNCHER, 'up'];
+  return [process.execPath, ...AGENT_FLAGS, '--cpu-prof', '--cpu-prof-dir', resolve(profile), LAUNCHER, 'up'];
 }
 
 /** IPv4 alone: no contender gains by having two addresses for a peer. */
