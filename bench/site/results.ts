@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { publishRaces } from '../chart/races.ts';
 import { thisMachine } from '../record/machine.ts';
 import { record, signed } from '../record/result.ts';
 import type { Course } from './course.ts';
@@ -52,6 +53,7 @@ async function keep(bench: string, parameters: Parameters, result: Kept): Promis
   const key = JSON.stringify(parameters);
   const others = (await entries(bench)).filter((each) => JSON.stringify(each.parameters) !== key);
   await record(bench, signed({ bench, entries: [...others, result] }));
+  await publishRaces(bench);
 }
 
 async function entries(bench: string): Promise<readonly Kept[]> {
