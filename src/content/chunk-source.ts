@@ -17,10 +17,30 @@ export interface ChunkSource {
   get(cid: CID, options: GetOptions): Promise<Uint8Array | undefined>;
 }
 
-/** A source that also keeps what it is given. `put` takes verified bytes only, and is idempotent. */
+/** A chunk's bytes as they are kept or sent; the CID is that of the plain bytes, whichever form they have. */
+export interface Encoded {
+  readonly encoding: 'plain' | 'zstd';
+  readonly bytes: Uint8Array;
+}
+
+export interface EncodedOptions extends GetOptions {
+  /** The caller takes a zstd frame as well. */
+  readonly zstd: boolean;
+}
+
+/** A source that also keeps what it is given. */
 export interface ChunkStore extends ChunkSource {
   has(cid: CID): Promise<boolean>;
-  put(cid: CID, bytes: Uint8Array): Promise<void>;
+  /**
+   * Keeps `bytes`: plain, verified, and not changed until this resolves. Idempotent. A chunk that came as a zstd frame
+   * of those bytes is kept as that frame, `encoded`.
+   */
+  put(cid: CID, bytes: Uint8Array, encoded?: Encoded): Promise<void>;
+  /**
+   * The chunk for sending it to someone who hashes it: as it is kept when `zstd` is accepted, else plain. Checked
+   * against damage on disk by a checksum, and not by its hash. Otherwise like `get`. A store without it is asked by `get`.
+   */
+  encoded?(cid: CID, options: EncodedOptions): Promise<Encoded | undefined>;
 }
 
 /** Bytes did not match their name. `from` says who gave them: a peer id, a URL, or a file and offset. */

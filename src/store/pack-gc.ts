@@ -4,7 +4,7 @@ import { ChunkSet } from '../content/chunk-set.ts';
 import type { Log } from '../observe/log.ts';
 import { chooseCompaction, chooseEvictions, markArtifact } from './gc-policy.ts';
 import type { Entry, PackIndex } from './pack-index.ts';
-import type { PackWriter } from './pack-writer.ts';
+import type { PackWriter, StoredChunk } from './pack-writer.ts';
 import type { Pin } from './pins.ts';
 import type { Segment } from './segment.ts';
 import type { SegmentReader } from './segment-reader.ts';
@@ -39,6 +39,8 @@ export interface GcDeps {
   readonly usedSince: number;
   /** The checked bytes of a chunk; a damaged one is dropped and answered with undefined. */
   readonly read: (key: string, entry: Entry, signal: AbortSignal) => Promise<Uint8Array | undefined>;
+  /** The chunk as it is kept, checked by its checksum; likewise. */
+  readonly record: (key: string, entry: Entry, signal: AbortSignal) => Promise<StoredChunk | undefined>;
 }
 
 /** Records that a compaction reads ahead of the writer. */
@@ -128,13 +130,13 @@ async function compact(deps: GcDeps, lowBytes: number, signal: AbortSignal): Pro
 }
 
 async function empty(segment: Segment, deps: GcDeps, signal: AbortSignal): Promise<void> {
-  const { index, writer, reader, segments, read } = deps;
+  const { index, writer, reader, segments, record } = deps;
   const live = [...index.entries].filter(([, entry]) => entry.segment === segment.id);
   live.sort(([, a], [, b]) => a.offset - b.offset);
   const move = async ([key, entry]: [string, Entry]) => {
     if (index.entries.get(key) !== entry) return;
-    const bytes = await read(key, entry, signal);
-    if (bytes && index.entries.get(key) === entry) await writer.append(index.cid(key, entry), bytes);
+    const chunk = await record(key, entry, signal);
+    if (chunk && index.entries.get(key) === entry) await writer.append(chunk);
   };
   for (let i = 0; i < live.length; i += COPY_WIDTH) {
     signal.throwIfAborted();

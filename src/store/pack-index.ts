@@ -3,7 +3,6 @@ import { Level } from 'level';
 import { type CID, CID as Cid } from 'multiformats/cid';
 import { create as createDigest } from 'multiformats/hashes/digest';
 import { chunkKey, SHA2_256 } from '../content/chunk.ts';
-import { headerBytes } from './pack-record.ts';
 import type { RecordPlace, Segment } from './segment.ts';
 
 /** Where a chunk is. `used` is the second of the store's clock in which it was last put or read. */
@@ -104,13 +103,13 @@ export class PackIndex {
 
   /** Remembers, in memory, where the chunk is; `persist` makes it last. */
   add(cid: CID, place: Omit<RecordPlace, 'cid'>, segment: Segment, used: number): void {
-    const { offset, storedBytes } = place;
+    const { offset, storedBytes, headerBytes } = place;
     const entry = {
       segment: segment.id,
       offset,
       size: storedBytes,
       codec: cid.code,
-      headerBytes: headerBytes(cid),
+      headerBytes,
       used,
     };
     this.#set(chunkKey(cid), entry);

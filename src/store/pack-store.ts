@@ -1,15 +1,17 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CID } from 'multiformats/cid';
-import { chunkKey, MAX_CHUNK_BYTES, matches, SHA2_256 } from '../content/chunk.ts';
+import { chunkKey, MAX_CHUNK_BYTES, SHA2_256 } from '../content/chunk.ts';
 import type { ChunkSet } from '../content/chunk-set.ts';
-import type { ChunkStore, GetOptions } from '../content/chunk-source.ts';
+import type { ChunkStore, Encoded, EncodedOptions, GetOptions } from '../content/chunk-source.ts';
+import { decompressed } from '../content/compression.ts';
 import type { Log } from '../observe/log.ts';
 import { collectGarbage, type GcReport, type Watermarks } from './pack-gc.ts';
 import { type Entry, PackIndex } from './pack-index.ts';
-import { decodeHeader } from './pack-record.ts';
+import { decodeHeader, type RecordHeader } from './pack-record.ts';
 import { recoverSegments } from './pack-recovery.ts';
-import { PackWriter } from './pack-writer.ts';
+import { PackWriter, type StoredChunk } from './pack-writer.ts';
+import { chunkIn, encodedIn } from './payload.ts';
 import { Pins } from './pins.ts';
 import type { RecordPlace, Segment } from './segment.ts';
 import { SegmentReader } from './segment-reader.ts';
@@ -96,6 +98,7 @@ export class PackStore implements ChunkStore, AsyncDisposable {
   readonly #started: number;
   readonly #putting = new Map<string, Promise<void>>();
   readonly #held = new Set<{ readonly set: ChunkSet }>();
+  readonly #onDamage = new Set<(damage: Damage) => void>();
   /** Stored, and not yet in LevelDB. */
   #unindexed: string[] = [];
   #writer!: PackWriter;
@@ -118,6 +121,7 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     this.#started = this.#seconds();
     this.#reader = new SegmentReader({ log: deps.log });
     this.#options = { ...PACK_STORE_DEFAULTS, ...options };
+    if (options.onDamage) this.#onDamage.add(options.onDamage);
     this.#nextGc = options.watermarks?.highBytes ?? Number.POSITIVE_INFINITY;
   }
 
@@ -176,16 +180,56 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     const entry = this.#index.entries.get(key);
     if (!entry) return undefined;
     entry.used = this.#now();
-    return await this.#payload(key, entry, signal);
+    return await this.#chunk(key, entry, signal);
   }
 
-  async #payload(key: string, entry: Entry, signal: AbortSignal): Promise<Uint8Array | undefined> {
-    const cid = this.#index.cid(key, entry);
+  /**
+   * The chunk as it is kept when that is a form that the caller takes, else plain. Its checksum was right, which tells
+   * damage on disk; a damaged record is treated as by `get`.
+   */
+  async encoded(cid: CID, { signal, zstd }: EncodedOptions): Promise<Encoded | undefined> {
+    signal.throwIfAborted();
+    this.#closing.signal.throwIfAborted();
+    const key = chunkKey(cid);
+    await this.#putting.get(key)?.catch(() => {});
+    const entry = this.#index.entries.get(key);
+    if (!entry) return undefined;
+    entry.used = this.#now();
+    const record = await this.#record(key, entry, signal);
+    if (!record) return undefined;
+    if (zstd || record.stored.encoding === 'plain') return record.stored;
+    const bytes = await decompressed(record.stored.bytes, record.plainBytes);
+    return bytes && { encoding: 'plain', bytes };
+  }
+
+  /** The chunk, checked by its hash. */
+  async #chunk(key: string, entry: Entry, signal: AbortSignal): Promise<Uint8Array | undefined> {
+    return await this.#load(key, entry, signal, chunkIn);
+  }
+
+  /** The record, checked by its checksum. */
+  async #record(key: string, entry: Entry, signal: AbortSignal): Promise<StoredChunk | undefined> {
+    return await this.#load(key, entry, signal, async (header, payload) => {
+      const stored = await encodedIn(header, payload);
+      return stored && { cid: header.cid, stored, plainBytes: header.plainBytes };
+    });
+  }
+
+  /** Reads a record, header included, and has it checked; drops one that is not right. */
+  async #load<T>(
+    key: string,
+    entry: Entry,
+    signal: AbortSignal | undefined,
+    check: (header: RecordHeader, payload: Buffer) => Promise<T | undefined>,
+  ): Promise<T | undefined> {
     const segment = this.#segments.get(entry.segment);
     if (!segment) return undefined;
-    const bytes = await this.#read(segment, entry.offset + entry.headerBytes, entry.size, signal);
-    if (matches(cid, bytes)) return bytes;
-    await this.#drop(cid, entry, segment);
+    const record = await this.#read(segment, entry.offset, entry.headerBytes + entry.size, signal);
+    const header = decodeHeader(record);
+    const same = header && chunkKey(header.cid) === key && header.headerBytes === entry.headerBytes;
+    const found = same && (await check(header, record.subarray(header.headerBytes)));
+    if (found) return found;
+    await this.#drop(this.#index.cid(key, entry), entry, segment);
     return undefined;
   }
 
@@ -193,7 +237,7 @@ export class PackStore implements ChunkStore, AsyncDisposable {
    * Keeps `bytes`, which the caller has verified, and must not change until this resolves. Resolves when they can be
    * read back. Callers bound memory by waiting: nothing is copied, and what waits is what they hold.
    */
-  async put(cid: CID, bytes: Uint8Array): Promise<void> {
+  async put(cid: CID, bytes: Uint8Array, encoded?: Encoded): Promise<void> {
     if (cid.multihash.code !== SHA2_256)
       throw new TypeError(`store cannot check hash 0x${cid.multihash.code.toString(16)} of ${cid}`);
     if (bytes.length > MAX_CHUNK_BYTES)
@@ -206,7 +250,9 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     }
     const running = this.#putting.get(key);
     if (running) return await running;
-    const put = this.#writer.append(cid, bytes).finally(() => this.#putting.delete(key));
+    const compressed = encoded?.encoding === 'zstd' && encoded.bytes.length < bytes.length;
+    const stored: Encoded = compressed ? encoded : { encoding: 'plain', bytes };
+    const put = this.#writer.append({ cid, stored, plainBytes: bytes.length }).finally(() => this.#putting.delete(key));
     this.#putting.set(key, put);
     await put;
   }
@@ -235,28 +281,23 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     readonly onProgress?: (progress: { readonly bytes: number; readonly total: number }) => void;
   }): Promise<VerifyReport> {
     const damaged: Damage[] = [];
+    const note = (damage: Damage) => void damaged.push(damage);
     let chunks = 0;
     let bytes = 0;
-    for (const [key, entry] of this.#inLogOrder()) {
-      options.signal.throwIfAborted();
-      const damage = await this.#check(key, entry, options.signal);
-      if (damage) damaged.push(damage);
-      chunks++;
-      bytes += entry.size;
-      options.onProgress?.({ bytes, total: Math.max(bytes, this.#index.bytes) });
+    this.#onDamage.add(note);
+    try {
+      for (const [key, entry] of this.#inLogOrder()) {
+        options.signal.throwIfAborted();
+        // Not when it moved or went meanwhile.
+        if (this.#index.entries.get(key) === entry) await this.#chunk(key, entry, options.signal);
+        chunks++;
+        bytes += entry.size;
+        options.onProgress?.({ bytes, total: Math.max(bytes, this.#index.bytes) });
+      }
+    } finally {
+      this.#onDamage.delete(note);
     }
     return { chunks, bytes, damaged };
-  }
-
-  /** Checks a whole record, header included (a rebuild would need it), unless it moved or went meanwhile. */
-  async #check(key: string, entry: Entry, signal: AbortSignal): Promise<Damage | undefined> {
-    const segment = this.#segments.get(entry.segment);
-    if (!segment || this.#index.entries.get(key) !== entry) return undefined;
-    const record = await this.#read(segment, entry.offset, entry.headerBytes + entry.size, signal);
-    const header = decodeHeader(record);
-    if (header && chunkKey(header.cid) === key && matches(header.cid, record.subarray(entry.headerBytes)))
-      return undefined;
-    return await this.#drop(this.#index.cid(key, entry), entry, segment);
   }
 
   async #read(segment: Segment, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
@@ -270,19 +311,18 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     }
   }
 
-  async #drop(cid: CID, entry: Entry, segment: Segment): Promise<Damage> {
-    const damage = { cid, file: segment.path, offset: entry.offset };
+  async #drop(cid: CID, entry: Entry, segment: Segment): Promise<void> {
     const key = chunkKey(cid);
-    if (this.#index.entries.get(key) !== entry) return damage;
+    if (this.#index.entries.get(key) !== entry) return;
     this.#index.forget(key, segment);
+    const damage = { cid, file: segment.path, offset: entry.offset };
     this.#log.error('chunk is damaged on disk and was dropped', {
       cid: cid.toString(),
       segment: segment.path,
       offset: entry.offset,
     });
-    this.#options.onDamage?.(damage);
+    for (const tell of this.#onDamage) tell(damage);
     await this.#index.persist([key]);
-    return damage;
   }
 
   #stored(cid: CID, place: Omit<RecordPlace, 'cid'>, segment: Segment): void {
@@ -330,7 +370,8 @@ export class PackStore implements ChunkStore, AsyncDisposable {
         held: () => [...this.#held].map(({ set }) => set),
         onEvict: (cids) => this.#options.onEvict?.(cids),
         usedSince: this.#now() - this.#options.graceSeconds,
-        read: (key, entry, readSignal) => this.#payload(key, entry, readSignal),
+        read: (key, entry, readSignal) => this.#chunk(key, entry, readSignal),
+        record: (key, entry, readSignal) => this.#record(key, entry, readSignal),
       },
       lowBytes,
       signal,

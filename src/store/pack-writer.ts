@@ -1,5 +1,6 @@
 import { type FileHandle, open, statfs } from 'node:fs/promises';
 import type { CID } from 'multiformats/cid';
+import type { Encoded } from '../content/chunk-source.ts';
 import { encodeHeader } from './pack-record.ts';
 import { type RecordPlace, Segment } from './segment.ts';
 
@@ -34,8 +35,15 @@ export class StoreFull extends Error {
   }
 }
 
-interface Job {
+/** A chunk in the form that it is kept in. */
+export interface StoredChunk {
   readonly cid: CID;
+  readonly stored: Encoded;
+  readonly plainBytes: number;
+}
+
+interface Job {
+  readonly chunk: StoredChunk;
   readonly bytes: Uint8Array;
   readonly done: PromiseWithResolvers<void>;
 }
@@ -90,11 +98,11 @@ export class PackWriter {
     return this.#segment;
   }
 
-  /** Resolves when the record can be read back (see `flush` for when it is durable). `bytes` must not change until. */
-  append(cid: CID, bytes: Uint8Array): Promise<void> {
+  /** Resolves when the record can be read back (see `flush` for when it is durable). Its bytes must not change until. */
+  append(chunk: StoredChunk): Promise<void> {
     if (this.#failure) return Promise.reject(this.#failure);
     const done = Promise.withResolvers<void>();
-    this.#queue.push({ cid, bytes, done });
+    this.#queue.push({ chunk, bytes: chunk.stored.bytes, done });
     this.#last = done.promise;
     this.#running ??= this.#run();
     return done.promise;
@@ -169,8 +177,8 @@ export class PackWriter {
     const buffers: Uint8Array[] = [];
     const places: Omit<RecordPlace, 'cid'>[] = [];
     let end = segment.size;
-    for (const { cid, bytes } of jobs) {
-      const header = encodeHeader(cid, bytes.length);
+    for (const { chunk, bytes } of jobs) {
+      const header = encodeHeader(chunk.cid, chunk.stored, chunk.plainBytes);
       places.push({ offset: end, headerBytes: header.length, storedBytes: bytes.length });
       buffers.push(header, bytes);
       end += header.length + bytes.length;
@@ -178,7 +186,7 @@ export class PackWriter {
     await this.#writeFully(buffers, end);
     segment.size = end;
     for (const [i, job] of jobs.entries()) {
-      this.#deps.onStored(job.cid, places[i] as RecordPlace, segment);
+      this.#deps.onStored(job.chunk.cid, places[i] as RecordPlace, segment);
       job.done.resolve();
     }
     await this.#commit();

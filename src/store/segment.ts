@@ -3,8 +3,8 @@ import { type FileHandle, open, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { CID } from 'multiformats/cid';
-import { matches } from '../content/chunk.ts';
 import { decodeHeader, MAX_RECORD_BYTES, RECORD_MAGIC } from './pack-record.ts';
+import { chunkIn } from './payload.ts';
 
 /**
  * A segment file starts with this header, integers big-endian: `u32 'BMSG'`, `u8` format version 1, 3 zero bytes, 16
@@ -121,7 +121,7 @@ export async function* scanRecords(file: FileHandle, from: number, signal?: Abor
     const view = window.subarray(0, filled);
     let i = 0;
     while (i < filled && (atEnd || filled - i >= MAX_RECORD_BYTES)) {
-      const place = recordAt(view, i);
+      const place = await recordAt(view, i);
       if (place) {
         yield { ...place, offset: at + i };
         i += place.headerBytes + place.storedBytes;
@@ -135,12 +135,11 @@ export async function* scanRecords(file: FileHandle, from: number, signal?: Abor
   }
 }
 
-function recordAt(view: Buffer, offset: number): Omit<RecordPlace, 'offset'> | undefined {
+async function recordAt(view: Buffer, offset: number): Promise<Omit<RecordPlace, 'offset'> | undefined> {
   const header = decodeHeader(view, offset);
   if (!header) return undefined;
   const start = offset + header.headerBytes;
-  const payload = view.subarray(start, start + header.storedBytes);
-  return payload.length === header.storedBytes && matches(header.cid, payload) ? header : undefined;
+  return (await chunkIn(header, view.subarray(start, start + header.storedBytes))) && header;
 }
 
 /** Reads until `into` is full or the file ends; returns the bytes read. */

@@ -1,31 +1,56 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
-import { chunkCid, DAG_PB } from '../../src/content/chunk.ts';
+import { chunkCid, DAG_PB, MAX_CHUNK_BYTES } from '../../src/content/chunk.ts';
 import { decodeHeader, encodeHeader } from '../../src/store/pack-record.ts';
+
+const bootmesh = Buffer.from('bootmesh');
+const HASH = 'd6faeb07f71e234a93737101063585380cdf61e988d253934903172841d48b1d';
+const plain = (bytes: Uint8Array) => ({ encoding: 'plain', bytes }) as const;
 
 describe('a pack record header', () => {
   it('is what it was on disk before', () => {
-    const header = encodeHeader(chunkCid(Buffer.from('bootmesh')), 8);
-    const hash = 'd6faeb07f71e234a93737101063585380cdf61e988d253934903172841d48b1d';
+    const header = encodeHeader(chunkCid(bootmesh), plain(bootmesh), 8);
+    const fixed = ['424d5231', '01', '02', '0022', '00000055', '00000008', '00000008', '1220'].join('');
+    assert.equal(header.toString('hex'), `${fixed}${HASH}bfc95a69bbdaa921`);
+  });
+
+  it('of the first version, without a checksum of the payload, is read', () => {
     const fixed = ['424d5231', '01', '00', '0022', '00000055', '00000008', '00000008', '1220'].join('');
-    assert.equal(header.toString('hex'), `${fixed}${hash}7cc24aaf`);
+    const { cid, ...rest } = decodeHeader(Buffer.from(`${fixed}${HASH}7cc24aaf`, 'hex')) ?? assert.fail();
+    assert.ok(cid.equals(chunkCid(bootmesh)));
+    assert.deepEqual(rest, { headerBytes: 58, encoding: 'plain', storedBytes: 8, plainBytes: 8, crc: undefined });
   });
 
   it('reads back at any offset', () => {
+    const bytes = fc.uint8Array({ maxLength: 64 });
     fc.assert(
-      fc.property(fc.uint8Array({ maxLength: 64 }), fc.nat(1024 * 1024), fc.nat(50), (bytes, size, offset) => {
-        const cid = chunkCid(bytes, DAG_PB);
-        const header = encodeHeader(cid, size);
+      fc.property(bytes, fc.nat(1024 * 1024 - 65), fc.nat(50), fc.boolean(), (stored, more, offset, zstd) => {
+        const cid = chunkCid(stored, DAG_PB);
+        const encoding = zstd ? 'zstd' : 'plain';
+        const plainBytes = stored.length + (zstd ? more + 1 : 0);
+        const header = encodeHeader(cid, { encoding, bytes: stored }, plainBytes);
         const read = decodeHeader(Buffer.concat([Buffer.alloc(offset), header, Buffer.alloc(7)]), offset);
         assert.ok(read?.cid.equals(cid));
-        assert.deepEqual([read?.storedBytes, read?.headerBytes], [size, header.length]);
+        const storedBytes = stored.length;
+        assert.deepEqual(
+          { ...read, cid },
+          { cid, headerBytes: header.length, encoding, storedBytes, plainBytes, crc: crc32(stored) },
+        );
       }),
     );
   });
 
+  it('is refused when it says that a chunk is larger than one may be, or grew by compression', () => {
+    const bytes = Buffer.alloc(10);
+    const header = (plainBytes: number) => encodeHeader(chunkCid(bytes), { encoding: 'zstd', bytes }, plainBytes);
+    assert.ok(decodeHeader(header(MAX_CHUNK_BYTES)));
+    for (const size of [MAX_CHUNK_BYTES + 1, 10, 9]) assert.equal(decodeHeader(header(size)), undefined);
+  });
+
   it('is refused when anything in it changed or is missing', () => {
-    const header = encodeHeader(chunkCid(Buffer.from('x')), 1);
+    const header = encodeHeader(chunkCid(bootmesh), plain(bootmesh), 8);
     for (let i = 0; i < header.length; i++) {
       assert.equal(decodeHeader(header.subarray(0, i)), undefined, `${i} bytes`);
       for (const bit of [1, 16, 128]) {

@@ -4,9 +4,12 @@ import { cp, mkdtemp, open, readdir, rm, stat, truncate, writeFile } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { crc32 } from 'node:zlib';
 import type { CID } from 'multiformats/cid';
 import { cached } from '../../src/content/cached.ts';
 import { chunkCid } from '../../src/content/chunk.ts';
+import { ChunkSet } from '../../src/content/chunk-set.ts';
+import { compressed, decompressed } from '../../src/content/compression.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { StoreLocked } from '../../src/store/pack-index.ts';
 import { type Damage, PackStore, type PackStoreOptions } from '../../src/store/pack-store.ts';
@@ -118,6 +121,93 @@ describe('PackStore', () => {
   });
 });
 
+describe('a chunk that is kept as a zstd frame', () => {
+  const text = Buffer.from('every machine that has booted can boot the next one. '.repeat(500));
+  const cid = chunkCid(text);
+  const options = { segmentBytes: 100_000, graceSeconds: -1 };
+
+  async function fillMixed(directory: string): Promise<{ cid: CID; bytes: Buffer }[]> {
+    await using store = await openStore(directory, options);
+    await store.put(cid, text, await compressed(text));
+    const chunks = [{ cid, bytes: text }, ...(await fill(store, 12))];
+    assert.ok(store.stats().bytes < 120_000 + 1000, 'kept as a frame');
+    return chunks;
+  }
+
+  async function check(store: PackStore, chunks: readonly { cid: CID; bytes: Buffer }[]): Promise<void> {
+    for (const chunk of chunks) {
+      assert.deepEqual(Buffer.from((await store.get(chunk.cid, { signal })) ?? ''), chunk.bytes);
+      const kept = (await store.encoded(chunk.cid, { signal, zstd: true })) ?? assert.fail();
+      const plain = (await store.encoded(chunk.cid, { signal, zstd: false })) ?? assert.fail();
+      assert.equal(kept.encoding, chunk.cid === cid ? 'zstd' : 'plain');
+      assert.equal(plain.encoding, 'plain');
+      assert.deepEqual(Buffer.from(plain.bytes), chunk.bytes);
+      const size = chunk.bytes.length;
+      if (kept.encoding === 'zstd') assert.deepEqual(await decompressed(kept.bytes, size), chunk.bytes);
+    }
+    assert.deepEqual((await store.verify({ signal })).damaged, []);
+  }
+
+  it('reads plain, is sent as it is kept, and stays so through restart, rebuild and compaction', async () => {
+    const directory = await fresh();
+    const chunks = await fillMixed(directory);
+    {
+      await using store = await openStore(directory, options);
+      await check(store, chunks);
+    }
+    await rm(join(directory, 'index.v1'), { recursive: true });
+    await using store = await openStore(directory, options);
+    await check(store, chunks);
+    const half = chunks.slice(0, 7);
+    using _hold = store.hold(
+      new ChunkSet(
+        cid,
+        half.map((chunk) => ({ cid: chunk.cid, size: chunk.bytes.length })),
+      ),
+    );
+    const { freedBytes, evictedChunks } = await store.gc({ signal, lowBytes: 0 });
+    assert.ok(freedBytes > 0 && evictedChunks > 0);
+    await check(store, half);
+  });
+
+  it('is dropped when a byte of it changed, by either way of reading', async () => {
+    for (const read of ['get', 'encoded'] as const) {
+      const directory = await fresh();
+      await fillMixed(directory);
+      await flipByte((await segmentFiles(directory))[0] as string, 28 + 62 + 40);
+      const damage: Damage[] = [];
+      await using store = await openStore(directory, { onDamage: (found) => void damage.push(found) });
+      assert.equal(await store[read](cid, { signal, zstd: true }), undefined);
+      assert.deepEqual([damage.length, await store.has(cid)], [1, false]);
+    }
+  });
+
+  it('is not believed: a frame of other bytes is found by get, and larger ones are not kept', async () => {
+    await using store = await openStore(await fresh());
+    await store.put(cid, text, await compressed(Buffer.from('a text that is something else. '.repeat(1000))));
+    assert.equal(await store.get(cid, { signal }), undefined);
+    const [bytes, frame] = [randomBytes(100), randomBytes(101)];
+    await store.put(chunkCid(bytes), bytes, { encoding: 'zstd', bytes: frame });
+    assert.deepEqual(Buffer.from((await store.get(chunkCid(bytes), { signal })) ?? ''), bytes);
+  });
+
+  it('lies beside records of the first version, which have no checksum', async () => {
+    const directory = await fresh();
+    const bytes = randomBytes(5000);
+    const old = chunkCid(bytes);
+    const header = Buffer.concat([
+      Buffer.from('424d5231010000220000005500001388000013881220', 'hex'),
+      old.multihash.digest,
+      Buffer.alloc(4),
+    ]);
+    header.writeUInt32BE(crc32(header.subarray(0, -4)), header.length - 4);
+    const chunks = await fillMixed(directory);
+    await writeFile((await segmentFiles(directory)).at(-1) as string, Buffer.concat([header, bytes]), { flag: 'a' });
+    await using store = await openStore(directory, options);
+    await check(store, [...chunks, { cid: old, bytes }]);
+  });
+});
+
 describe('a damaged segment', () => {
   for (const [what, offset] of Object.entries({ payload: 500, header: 10 })) {
     it(`is named by verify when a ${what} byte changed, and read like a missing chunk`, async () => {
@@ -127,7 +217,7 @@ describe('a damaged segment', () => {
       const chunks = await fill(store, 3);
       const [file] = await segmentFiles(directory);
       assert.ok(file);
-      const second = 28 + (58 + 10_000);
+      const second = 28 + (62 + 10_000);
       await flipByte(file, second + offset);
       const report = await store.verify({ signal });
       assert.deepEqual(damage, report.damaged);
@@ -182,13 +272,13 @@ describe('PackStore.open, after', () => {
 
   const cases: Record<string, { hurt: (directory: string, segment: string) => Promise<void>; kept: number }> = {
     'a kill': { hurt: async () => {}, kept: 10 },
-    'a torn last record': { hurt: (_, segment) => truncate(segment, 28 + 9 * 10_058 + 5000), kept: 9 },
-    'a torn last header': { hurt: (_, segment) => truncate(segment, 28 + 9 * 10_058 + 30), kept: 9 },
-    'a tail cut at the last sync': { hurt: (_, segment) => truncate(segment, 28 + 5 * 10_058), kept: 5 },
-    'a zeroed tail': { hurt: (_, segment) => zero(segment, 28 + 6 * 10_058 + 100), kept: 6 },
-    'a hole of zeros in the tail': { hurt: (_, segment) => zero(segment, 28 + 6 * 10_058 + 100, 4096), kept: 9 },
+    'a torn last record': { hurt: (_, segment) => truncate(segment, 28 + 9 * 10_062 + 5000), kept: 9 },
+    'a torn last header': { hurt: (_, segment) => truncate(segment, 28 + 9 * 10_062 + 30), kept: 9 },
+    'a tail cut at the last sync': { hurt: (_, segment) => truncate(segment, 28 + 5 * 10_062), kept: 5 },
+    'a zeroed tail': { hurt: (_, segment) => zero(segment, 28 + 6 * 10_062 + 100), kept: 6 },
+    'a hole of zeros in the tail': { hurt: (_, segment) => zero(segment, 28 + 6 * 10_062 + 100, 4096), kept: 9 },
     'a tail of noise': { hurt: (_, segment) => writeFile(segment, randomBytes(50_000), { flag: 'a' }), kept: 10 },
-    'synced bytes were lost after all': { hurt: (_, segment) => truncate(segment, 28 + 3 * 10_058 + 7), kept: 3 },
+    'synced bytes were lost after all': { hurt: (_, segment) => truncate(segment, 28 + 3 * 10_062 + 7), kept: 3 },
     'the loss of the index': { hurt: (directory) => rm(join(directory, 'index.v1'), { recursive: true }), kept: 10 },
     'damage to the index': { hurt: breakIndex, kept: 10 },
     'damage to the segment header': { hurt: (_, segment) => zero(segment, 0, 28), kept: 10 },
