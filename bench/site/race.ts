@@ -81,7 +81,9 @@ async function finishes(race: Race, limitMs: number, signal: AbortSignal): Promi
     const seconds = await Promise.all(
       race.finished.map(async (finish, node) => {
         const told = finish.catch((error: unknown) => {
-          console.error(`  n${node + 1} failed: ${error instanceof Error ? error.message : error}`);
+          // What ends with the race has not failed in it.
+          if (!over.signal.aborted)
+            console.error(`  n${node + 1} failed: ${error instanceof Error ? error.message : error}`);
         });
         const ms = await Promise.race([told, late]);
         return ms === undefined ? undefined : ms / 1000;

@@ -60,8 +60,7 @@ export interface Scene extends AsyncDisposable {
   counters(): Promise<SceneCounters>;
   /** Pulls the origin's cable out. */
   cutOrigin(): Promise<void>;
-  mendOrigin(): Promise<void>;
-  /** Empties the places' directories. */
+  /** As it was opened: the places' directories are empty, and the origin's cable is plugged in. */
   clear(): Promise<void>;
 }
 
@@ -88,6 +87,7 @@ export async function openScene(plan: ScenePlan, { signal }: { readonly signal: 
   const origin = places.find(({ name }) => name === ORIGIN);
   if (origin === undefined) throw new TypeError('the description has the origin');
   const clear = async () => {
+    await lab.linkUp(ORIGIN);
     for (const place of places) {
       await rm(place.directory, { recursive: true, force: true });
       await mkdir(place.directory, { recursive: true });
@@ -103,7 +103,6 @@ export async function openScene(plan: ScenePlan, { signal }: { readonly signal: 
     profiled: plan.profile !== undefined,
     counters: () => countersOf(plan, lab),
     cutOrigin: () => lab.linkDown(ORIGIN),
-    mendOrigin: () => lab.linkUp(ORIGIN),
     clear,
     [Symbol.asyncDispose]: () => all.disposeAsync(),
   };
