@@ -14,12 +14,13 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
   store: { may: ['content', 'observe'], why: 'keeps chunks on disk; nobody below it knows that there is a disk' },
   schedule: { may: [], why: 'pure decisions: the simulator runs the same code as the agent' },
   lane: { may: ['content', 'observe'], why: 'carries chunk bytes between two peers; which chunks is not its business' },
+  delta: { may: ['content', 'observe'], why: 'what is new in a chunk does not depend on who sends it, or why' },
   exchange: {
-    may: ['lane', 'content', 'schedule', 'observe'],
+    may: ['lane', 'delta', 'content', 'schedule', 'observe'],
     why: 'moves chunks between two peers; who they are is not its business',
   },
   swarm: {
-    may: ['exchange', 'lane', 'content', 'schedule', 'observe'],
+    may: ['exchange', 'lane', 'delta', 'content', 'schedule', 'observe'],
     why: 'finds and admits peers for the exchange, never learns what a kernel is',
   },
   fleet: { may: ['observe'], why: 'who belongs does not depend on what is carried' },
@@ -37,7 +38,20 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
   gateway: { may: ['content', 'observe'], why: 'serves names it is handed; routes come from the rooms they are about' },
   lab: { may: ['fleet', 'observe'], why: 'builds what a fleet description describes, with any agent command' },
   agent: {
-    may: ['observe', 'content', 'store', 'schedule', 'swarm', 'fleet', 'boot', 'image', 'release', 'gateway', 'lab'],
+    may: [
+      'observe',
+      'content',
+      'store',
+      'schedule',
+      'delta',
+      'swarm',
+      'fleet',
+      'boot',
+      'image',
+      'release',
+      'gateway',
+      'lab',
+    ],
     why: 'introduces the rooms to each other; no one else does',
   },
   demo: {

@@ -1,6 +1,7 @@
 import type { CID } from 'multiformats/cid';
 import type { ChunkSource, GetOptions } from '../content/chunk-source.ts';
-import type { Link, PendingRequest } from './link.ts';
+import type { Ask, Link, PendingRequest } from './link.ts';
+import type { Like } from './packing.ts';
 
 export interface BlocksDeps {
   links(): Link[];
@@ -24,7 +25,8 @@ export class Blocks implements ChunkSource {
     this.#deps = deps;
   }
 
-  async get(cid: CID, options: GetOptions): Promise<Uint8Array | undefined> {
+  /** `like`: blocks that are here, which it may be compressed against. */
+  async get(cid: CID, options: GetOptions & { readonly like?: Like | undefined }): Promise<Uint8Array | undefined> {
     options.signal.throwIfAborted();
     const connected = this.#deps
       .links()
@@ -32,11 +34,11 @@ export class Blocks implements ChunkSource {
       .sort((a, b) => a.rank - b.rank)
       .map(({ link }) => link)
       .slice(0, MAX_ASKED);
-    const found = await askInTurn(cid, connected, options.signal);
+    const found = await askInTurn({ cid, like: options.like }, connected, options.signal);
     if (found !== undefined) return found;
     const providers = await this.#deps.providers(cid, options);
     return askInTurn(
-      cid,
+      { cid, like: options.like },
       providers.filter((link) => !connected.includes(link)),
       options.signal,
     );
@@ -44,7 +46,11 @@ export class Blocks implements ChunkSource {
 }
 
 /** Resolves with the first bytes, or with undefined when all have said no. */
-async function askInTurn(cid: CID, links: readonly Link[], signal: AbortSignal): Promise<Uint8Array | undefined> {
+async function askInTurn(
+  block: Pick<Ask, 'cid' | 'like'>,
+  links: readonly Link[],
+  signal: AbortSignal,
+): Promise<Uint8Array | undefined> {
   if (links.length === 0) return undefined;
   const result = Promise.withResolvers<Uint8Array | undefined>();
   const asked: { link: Link; request: PendingRequest }[] = [];
@@ -58,7 +64,7 @@ async function askInTurn(cid: CID, links: readonly Link[], signal: AbortSignal):
     if (link === undefined) return;
     timer = setTimeout(askNext, HEDGE_MS);
     if (link.closed) return fail();
-    const [request] = link.ask(owner, [{ cid, size: undefined, priority: 'urgent' }]);
+    const [request] = link.ask(owner, [{ ...block, size: undefined, priority: 'urgent' }]);
     if (request) asked.push({ link, request });
   };
   const fail = () => {

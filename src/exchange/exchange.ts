@@ -136,9 +136,10 @@ export class Exchange implements Disposable {
         storing: (bytes) => {
           this.#storing += bytes.length;
         },
-        settledStore: (bytes, kept) => {
+        settledStore: (bytes, kept, encoded) => {
           this.#storing -= bytes.length;
           if (kept) this.#buffers.give(bytes);
+          if (kept && encoded) this.#buffers.give(encoded.bytes);
         },
         changed: (one) => this.#changed(one),
         claimed: (one) => this.#tell(one),

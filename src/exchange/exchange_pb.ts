@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file exchange/exchange.proto.
  */
 export const file_exchange_exchange: GenFile = /*@__PURE__*/
-  fileDesc("ChdleGNoYW5nZS9leGNoYW5nZS5wcm90bxIRYm9vdG1lc2guZXhjaGFuZ2Ui8wMKD0V4Y2hhbmdlTWVzc2FnZRIpCgVoZWxsbxgBIAEoCzIYLmJvb3RtZXNoLmV4Y2hhbmdlLkhlbGxvSAASMQoJc3Vic2NyaWJlGAIgASgLMhwuYm9vdG1lc2guZXhjaGFuZ2UuU3Vic2NyaWJlSAASLQoHZGVjbGluZRgDIAEoCzIaLmJvb3RtZXNoLmV4Y2hhbmdlLkRlY2xpbmVIABI1Cgt1bnN1YnNjcmliZRgEIAEoCzIeLmJvb3RtZXNoLmV4Y2hhbmdlLlVuc3Vic2NyaWJlSAASJwoEaGF2ZRgFIAEoCzIXLmJvb3RtZXNoLmV4Y2hhbmdlLkhhdmVIABItCgdyZXF1ZXN0GAYgASgLMhouYm9vdG1lc2guZXhjaGFuZ2UuUmVxdWVzdEgAEisKBmNhbmNlbBgHIAEoCzIZLmJvb3RtZXNoLmV4Y2hhbmdlLkNhbmNlbEgAEikKBWVuZGVkGAggASgLMhguYm9vdG1lc2guZXhjaGFuZ2UuRW5kZWRIABIuCghsYW5lX2FzaxgJIAEoCzIaLmJvb3RtZXNoLmV4Y2hhbmdlLkxhbmVBc2tIABI0CgtsYW5lX3RpY2tldBgKIAEoCzIdLmJvb3RtZXNoLmV4Y2hhbmdlLkxhbmVUaWNrZXRIAEIGCgRib2R5IjgKBUhlbGxvEg8KB3ZlcnNpb24YASABKA0SDwoHYWNjZXB0cxgCIAEoDRINCgVsYW5lcxgDIAEoDSKJAQoJU3Vic2NyaWJlEg4KBmhhbmRsZRgBIAEoDRILCgNzZXQYAiABKAwSDgoGY2h1bmtzGAMgASgNEgwKBGhhdmUYBCABKAwSEAoIY29tcGxldGUYBSABKAgSDQoFd2FudHMYBiABKAgSDwoHb3V0c2lkZRgHIAEoCBIPCgdjbGFpbWVkGAggAygNIhkKB0RlY2xpbmUSDgoGaGFuZGxlGAEgASgNIh0KC1Vuc3Vic2NyaWJlEg4KBmhhbmRsZRgBIAEoDSJ3CgRIYXZlEg4KBmhhbmRsZRgBIAEoDRINCgVhZGRlZBgCIAMoDRIPCgdjbGFpbWVkGAMgAygNEhEKCXVuY2xhaW1lZBgEIAMoDRIMCgRsb3N0GAUgAygNEg0KBXdhbnRzGAYgASgIEg8KB291dHNpZGUYByABKAgiOAoHUmVxdWVzdBItCgVpdGVtcxgBIAMoCzIeLmJvb3RtZXNoLmV4Y2hhbmdlLlJlcXVlc3RJdGVtInQKC1JlcXVlc3RJdGVtEgoKAmlkGAEgASgNEg4KBmhhbmRsZRgCIAEoDRINCgVpbmRleBgDIAEoDRILCgNjaWQYBCABKAwSLQoIcHJpb3JpdHkYBSABKA4yGy5ib290bWVzaC5leGNoYW5nZS5Qcmlvcml0eSIVCgZDYW5jZWwSCwoDaWRzGAEgAygNIjkKBUVuZGVkEg8KB21pc3NpbmcYASADKA0SDAoEYnVzeRgCIAMoDRIRCgljYW5jZWxsZWQYAyADKA0iGAoHTGFuZUFzaxINCgVsYW5lcxgBIAEoDSJbCgpMYW5lVGlja2V0EgwKBGxhbmUYASABKA0SDAoEcG9ydBgCIAEoDRIKCgJpZBgDIAEoDBIOCgZzZWNyZXQYBCABKAwSFQoNZGlhbGxlcl9zZW5kcxgFIAEoCCpRCghQcmlvcml0eRIXChNQUklPUklUWV9GT1JFR1JPVU5EEAASFwoTUFJJT1JJVFlfQkFDS0dST1VORBABEhMKD1BSSU9SSVRZX1VSR0VOVBACYgZwcm90bzM");
+  fileDesc("ChdleGNoYW5nZS9leGNoYW5nZS5wcm90bxIRYm9vdG1lc2guZXhjaGFuZ2Ui8wMKD0V4Y2hhbmdlTWVzc2FnZRIpCgVoZWxsbxgBIAEoCzIYLmJvb3RtZXNoLmV4Y2hhbmdlLkhlbGxvSAASMQoJc3Vic2NyaWJlGAIgASgLMhwuYm9vdG1lc2guZXhjaGFuZ2UuU3Vic2NyaWJlSAASLQoHZGVjbGluZRgDIAEoCzIaLmJvb3RtZXNoLmV4Y2hhbmdlLkRlY2xpbmVIABI1Cgt1bnN1YnNjcmliZRgEIAEoCzIeLmJvb3RtZXNoLmV4Y2hhbmdlLlVuc3Vic2NyaWJlSAASJwoEaGF2ZRgFIAEoCzIXLmJvb3RtZXNoLmV4Y2hhbmdlLkhhdmVIABItCgdyZXF1ZXN0GAYgASgLMhouYm9vdG1lc2guZXhjaGFuZ2UuUmVxdWVzdEgAEisKBmNhbmNlbBgHIAEoCzIZLmJvb3RtZXNoLmV4Y2hhbmdlLkNhbmNlbEgAEikKBWVuZGVkGAggASgLMhguYm9vdG1lc2guZXhjaGFuZ2UuRW5kZWRIABIuCghsYW5lX2FzaxgJIAEoCzIaLmJvb3RtZXNoLmV4Y2hhbmdlLkxhbmVBc2tIABI0CgtsYW5lX3RpY2tldBgKIAEoCzIdLmJvb3RtZXNoLmV4Y2hhbmdlLkxhbmVUaWNrZXRIAEIGCgRib2R5IjgKBUhlbGxvEg8KB3ZlcnNpb24YASABKA0SDwoHYWNjZXB0cxgCIAEoDRINCgVsYW5lcxgDIAEoDSKJAQoJU3Vic2NyaWJlEg4KBmhhbmRsZRgBIAEoDRILCgNzZXQYAiABKAwSDgoGY2h1bmtzGAMgASgNEgwKBGhhdmUYBCABKAwSEAoIY29tcGxldGUYBSABKAgSDQoFd2FudHMYBiABKAgSDwoHb3V0c2lkZRgHIAEoCBIPCgdjbGFpbWVkGAggAygNIhkKB0RlY2xpbmUSDgoGaGFuZGxlGAEgASgNIh0KC1Vuc3Vic2NyaWJlEg4KBmhhbmRsZRgBIAEoDSJ3CgRIYXZlEg4KBmhhbmRsZRgBIAEoDRINCgVhZGRlZBgCIAMoDRIPCgdjbGFpbWVkGAMgAygNEhEKCXVuY2xhaW1lZBgEIAMoDRIMCgRsb3N0GAUgAygNEg0KBXdhbnRzGAYgASgIEg8KB291dHNpZGUYByABKAgiRQoHUmVxdWVzdBItCgVpdGVtcxgBIAMoCzIeLmJvb3RtZXNoLmV4Y2hhbmdlLlJlcXVlc3RJdGVtEgsKA29sZBgCIAMoDCKCAQoLUmVxdWVzdEl0ZW0SCgoCaWQYASABKA0SDgoGaGFuZGxlGAIgASgNEg0KBWluZGV4GAMgASgNEgsKA2NpZBgEIAEoDBItCghwcmlvcml0eRgFIAEoDjIbLmJvb3RtZXNoLmV4Y2hhbmdlLlByaW9yaXR5EgwKBGxpa2UYBiADKA0iFQoGQ2FuY2VsEgsKA2lkcxgBIAMoDSI5CgVFbmRlZBIPCgdtaXNzaW5nGAEgAygNEgwKBGJ1c3kYAiADKA0SEQoJY2FuY2VsbGVkGAMgAygNIhgKB0xhbmVBc2sSDQoFbGFuZXMYASABKA0iWwoKTGFuZVRpY2tldBIMCgRsYW5lGAEgASgNEgwKBHBvcnQYAiABKA0SCgoCaWQYAyABKAwSDgoGc2VjcmV0GAQgASgMEhUKDWRpYWxsZXJfc2VuZHMYBSABKAgqUQoIUHJpb3JpdHkSFwoTUFJJT1JJVFlfRk9SRUdST1VORBAAEhcKE1BSSU9SSVRZX0JBQ0tHUk9VTkQQARITCg9QUklPUklUWV9VUkdFTlQQAmIGcHJvdG8z");
 
 /**
  * @generated from message bootmesh.exchange.ExchangeMessage
@@ -106,7 +106,8 @@ export type Hello = Message<"bootmesh.exchange.Hello"> & {
   version: number;
 
   /**
-   * Lane frame flags that the sender can read (bit 0: zstd-compressed bytes).
+   * Lane frame flags that the sender can read (bit 0: zstd-compressed bytes; bit 1, with bit 0: compressed against the
+   * chunks that the request named).
    *
    * @generated from field: uint32 accepts = 2;
    */
@@ -293,6 +294,13 @@ export type Request = Message<"bootmesh.exchange.Request"> & {
    * @generated from field: repeated bootmesh.exchange.RequestItem items = 1;
    */
   items: RequestItem[];
+
+  /**
+   * CID bytes of chunks that the requester has; items name them by place.
+   *
+   * @generated from field: repeated bytes old = 2;
+   */
+  old: Uint8Array[];
 };
 
 /**
@@ -336,6 +344,14 @@ export type RequestItem = Message<"bootmesh.exchange.RequestItem"> & {
    * @generated from field: bootmesh.exchange.Priority priority = 5;
    */
   priority: Priority;
+
+  /**
+   * Places in Request.old of chunks that are probably like this one: it may be sent compressed against them, in this
+   * order.
+   *
+   * @generated from field: repeated uint32 like = 6;
+   */
+  like: number[];
 };
 
 /**

@@ -1,12 +1,15 @@
 import type { CID } from 'multiformats/cid';
-import { MAX_CHUNK_BYTES, matches } from '../content/chunk.ts';
-import type { ChunkSource } from '../content/chunk-source.ts';
+import { matches } from '../content/chunk.ts';
+import type { Encoded } from '../content/chunk-source.ts';
+import { compressed } from '../content/compression.ts';
+import { BadCompression } from '../delta/compression.ts';
 import type { Frame } from '../lane/frame.ts';
 import type { FrameSink, Lane, LaneKind } from '../lane/lane.ts';
 import { PairLanes, type PairLanesDeps } from '../lane/pair-lanes.ts';
 import { Window, type WindowOptions } from '../schedule/window.ts';
 import type { ControlStream } from './control-stream.ts';
 import { EXCHANGE_VERSION, MalformedMessage, MESSAGE_LIMITS, type Message, type Priority } from './message.ts';
+import { ACCEPTED_FLAGS, allowance, type Expected, FRAME_FLAGS, type Packed, type Packer, unpack } from './packing.ts';
 import { RemoteSets } from './remote-sets.ts';
 import { type UploadSlots, Uploads } from './uploads.ts';
 
@@ -14,15 +17,13 @@ import { type UploadSlots, Uploads } from './uploads.ts';
 export type EndReason = 'missing' | 'busy' | 'cancelled' | 'corrupt' | 'stalled' | 'closed';
 
 export interface RequestOwner {
-  /** Verified bytes of the chunk. */
-  bytes(link: Link, request: PendingRequest, bytes: Uint8Array): void;
+  /** Verified bytes of the chunk; `encoded` when they came as a zstd frame that can be kept. */
+  bytes(link: Link, request: PendingRequest, bytes: Uint8Array, encoded?: Encoded): void;
   ended(link: Link, request: PendingRequest, reason: EndReason): void;
 }
 
-export interface Ask {
+export interface Ask extends Expected {
   readonly cid: CID;
-  /** Plain bytes; undefined when only the name is known. */
-  readonly size: number | undefined;
   /** The chunk's place in a set that we subscribed to under `handle`. */
   readonly place?: { readonly handle: number; readonly index: number };
   readonly priority: Priority;
@@ -34,6 +35,8 @@ export interface PendingRequest extends Ask {
   readonly sentAt: number;
   /** Given up; its bytes are still taken when they arrive. */
   cancelled: boolean;
+  /** Its frame is here and is being unpacked. */
+  arrived: boolean;
 }
 
 export interface LinkEvents {
@@ -49,7 +52,7 @@ export interface LinkEvents {
 }
 
 export interface LinkDeps {
-  readonly store: ChunkSource;
+  readonly packer: Packer;
   readonly slots: UploadSlots;
   readonly events: LinkEvents;
   /** The chunk at a place of a set as we know it; undefined when we do not. */
@@ -70,6 +73,8 @@ export class Link {
   #control: ControlStream | undefined;
   readonly #lanes: PairLanes;
   #greeted = false;
+  /** Frame flags that the peer reads. */
+  #accepts = 0;
   #closed = new AbortController();
   readonly #uploads: Uploads;
   readonly #pending = new Map<number, PendingRequest>();
@@ -97,7 +102,8 @@ export class Link {
     });
     this.#uploads = new Uploads(
       {
-        store: deps.store,
+        pack: (cid, like, { signal }) =>
+          deps.packer.pack(cid, { accepts: this.#accepts, like, far: !this.near, signal }),
         slots: deps.slots,
         send: (frame) => this.#lanes.send(frame, { signal: this.#closed.signal }),
         ended: ({ missing = [], busy = [], cancelled = [] }) => this.send({ kind: 'ended', missing, busy, cancelled }),
@@ -132,7 +138,7 @@ export class Link {
       return;
     }
     this.#control = control;
-    this.send({ kind: 'hello', version: EXCHANGE_VERSION, accepts: 0, lanes: this.#deps.lanes.allowed });
+    this.send({ kind: 'hello', version: EXCHANGE_VERSION, accepts: ACCEPTED_FLAGS, lanes: this.#deps.lanes.allowed });
   }
 
   get hasLane(): boolean {
@@ -159,16 +165,17 @@ export class Link {
     this.#lanes.want();
     if (this.#live === 0) this.#progressAt = now;
     const requests = asks.map((ask): PendingRequest => {
-      const request = { ...ask, id: this.#newId(), owner, sentAt: now, cancelled: false };
+      const request = { ...ask, id: this.#newId(), owner, sentAt: now, cancelled: false, arrived: false };
       this.#pending.set(request.id, request);
       this.#live += 1;
       this.window.asked(sizeOf(request), now);
       return request;
     });
     for (let n = 0; n < requests.length; n += MESSAGE_LIMITS.batch) {
-      const items = requests
-        .slice(n, n + MESSAGE_LIMITS.batch)
-        .map(({ id, place, cid, priority }) => ({ id, of: place ?? { cid }, priority }));
+      const items = requests.slice(n, n + MESSAGE_LIMITS.batch).map(({ id, place, cid, priority, like }) => {
+        const named = (this.#accepts & FRAME_FLAGS.like) === 0 ? [] : (like?.names ?? []);
+        return { id, of: place ?? { cid }, priority, like: named };
+      });
       this.send({ kind: 'request', items });
     }
     return requests;
@@ -216,21 +223,44 @@ export class Link {
   /** Most bytes that a lane frame may carry: what was asked for, and no flag that we did not accept. */
   #allow(request: number, flags: number): number {
     const pending = this.#pending.get(request);
-    if (pending === undefined || flags !== 0) return 0;
-    return pending.size ?? MAX_CHUNK_BYTES;
+    return pending === undefined || pending.arrived ? 0 : allowance(pending, flags);
   }
 
-  #onFrame({ request: id, bytes }: Frame, lane: LaneKind): void {
+  #onFrame({ request: id, flags, bytes }: Frame, lane: LaneKind): void {
     const request = this.#pending.get(id);
     if (request === undefined) return;
-    this.#pending.delete(id);
+    if (flags === 0) this.#arrived(request, bytes, lane);
+    else void this.#unpack(request, { flags, bytes }, lane);
+  }
+
+  /** Outstanding in the window until it is plain, which is what bounds the frames that wait for it. */
+  async #unpack(request: PendingRequest, packed: Packed, lane: LaneKind): Promise<void> {
+    request.arrived = true;
+    const { signal } = this.#closed;
+    const plain = await unpack(request, packed, signal).catch((error: unknown) => error);
+    const encoded = plain instanceof Uint8Array ? await keepable(packed, plain) : undefined;
+    // The link may have closed meanwhile, and has told its owner.
+    if (this.#pending.get(request.id) !== request) return;
+    if (plain instanceof Uint8Array) {
+      this.#arrived(request, plain, lane, encoded);
+    } else if (plain instanceof BadCompression) {
+      this.#arrived(request, undefined, lane);
+    } else {
+      // We have lost, or cannot read, what it was compressed against. It is asked for again, as it is.
+      this.#ended({ kind: 'ended', missing: [], busy: [], cancelled: [request.id] });
+    }
+  }
+
+  /** `bytes` are plain, and may be wrong; undefined when there are none in what came. */
+  #arrived(request: PendingRequest, bytes: Uint8Array | undefined, lane: LaneKind, encoded?: Encoded): void {
+    this.#pending.delete(request.id);
     const now = performance.now();
     if (!request.cancelled) {
       this.#live -= 1;
       this.window.delivered(sizeOf(request), now - request.sentAt, now);
     }
-    if (matches(request.cid, bytes)) {
-      request.owner.bytes(this, request, bytes);
+    if (bytes !== undefined && matches(request.cid, bytes)) {
+      request.owner.bytes(this, request, bytes, encoded);
       return;
     }
     if (lane === 'plain') this.#lanes.leave('wrong bytes', DISTRUST_MS);
@@ -243,6 +273,7 @@ export class Link {
     if (!this.#greeted) {
       if (message.kind !== 'hello' || message.version < 1) throw new MalformedMessage('no hello');
       this.#greeted = true;
+      this.#accepts = message.accepts;
       this.#lanes.greeted(message.lanes);
       if (this.ready) this.#deps.events.onReady(this);
       return;
@@ -327,6 +358,11 @@ export class Link {
     this.#nextId = (this.#nextId + 1) >>> 0;
     return id;
   }
+}
+
+/** What came compressed is kept so: as it came, or anew when that can only be read together with other chunks. */
+async function keepable({ flags, bytes }: Packed, plain: Uint8Array): Promise<Encoded | undefined> {
+  return flags === FRAME_FLAGS.zstd ? { encoding: 'zstd', bytes } : await compressed(plain);
 }
 
 /** A plain lane that brought wrong bytes is not used for so long, milliseconds; the others prove who sent what. */

@@ -9,6 +9,7 @@ import type { WindowOptions } from '../schedule/window.ts';
 import { ControlStream, EXCHANGE_PROTOCOL } from './control-stream.ts';
 import { Link, type LinkEvents } from './link.ts';
 import { MalformedMessage } from './message.ts';
+import { Packer } from './packing.ts';
 import { UploadSlots } from './uploads.ts';
 
 export interface LinksDeps {
@@ -42,12 +43,14 @@ export class Links implements Disposable {
   readonly #deps: LinksDeps;
   readonly #window: Partial<WindowOptions>;
   readonly #slots = new UploadSlots();
+  readonly #packer: Packer;
   readonly #self: string;
   readonly #abort = new AbortController();
 
   private constructor(deps: LinksDeps, window: Partial<WindowOptions>) {
     this.#deps = deps;
     this.#window = window;
+    this.#packer = new Packer(deps.store);
     this.#self = deps.node.peerId.toString();
   }
 
@@ -139,7 +142,7 @@ export class Links implements Disposable {
   }
 
   #add(peerId: string, { remoteAddr }: Connection): Link {
-    const { store, chunkAt, events, lanes, log, buffers } = this.#deps;
+    const { chunkAt, events, lanes, log, buffers } = this.#deps;
     const host = hostOf(remoteAddr);
     const onClose: LinkEvents['onClose'] = (link, malformed) => {
       if (this.#links.get(peerId) === link) this.#links.delete(peerId);
@@ -148,7 +151,7 @@ export class Links implements Disposable {
     };
     const link = new Link(
       {
-        store,
+        packer: this.#packer,
         chunkAt,
         slots: this.#slots,
         events: { ...events, onClose },

@@ -1,6 +1,7 @@
 import type { CID } from 'multiformats/cid';
 import type { ChunkSet } from '../content/chunk-set.ts';
 import type { ChunkStore } from '../content/chunk-source.ts';
+import type { Likeness } from '../delta/likeness.ts';
 import { HaveMap } from '../schedule/have-map.ts';
 import { MESSAGE_LIMITS, type Message } from './message.ts';
 
@@ -14,6 +15,8 @@ export class LocalSet {
   /** Our short name for it, the same on every link. */
   readonly handle: number;
   readonly have: HaveMap;
+  /** Older chunks that its chunks are like, when we hold any. */
+  likeness: Likeness | undefined;
   /** We are downloading it. */
   wanted = false;
   /** Chunks that we are fetching from a seed or from outside. */

@@ -1,5 +1,6 @@
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { CID } from 'multiformats/cid';
+import { MAX_LIKE_CHUNKS } from '../delta/likeness.ts';
 import { kindOf, LANE_BITS } from '../lane/lane.ts';
 import type { LaneMessage } from '../lane/pair-lanes.ts';
 import { TICKET_ID_BYTES, TICKET_SECRET_BYTES } from '../lane/ticket.ts';
@@ -7,6 +8,7 @@ import {
   type ExchangeMessage,
   ExchangeMessageSchema,
   type LaneTicket,
+  type Request,
   Priority as WirePriority,
 } from './exchange_pb.ts';
 
@@ -35,6 +37,8 @@ export interface RequestItem {
   /** A chunk of a set, or any block by name. */
   readonly of: { readonly handle: number; readonly index: number } | { readonly cid: CID };
   readonly priority: Priority;
+  /** Chunks that the requester has, probably like this one: it may be sent compressed against them. */
+  readonly like: readonly CID[];
 }
 
 export type Message =
@@ -128,7 +132,7 @@ export function decodeMessage(bytes: Uint8Array): Message {
     }
     case 'request':
       within('requests', body.value.items.length, MESSAGE_LIMITS.batch);
-      return { kind: 'request', items: body.value.items.map(requestItem) };
+      return { kind: 'request', items: requestItems(body.value) };
     case 'cancel':
       within('cancels', body.value.ids.length, MESSAGE_LIMITS.batch);
       return { kind: 'cancel', ids: body.value.ids };
@@ -157,11 +161,21 @@ function laneTicket({ lane, port, id, secret, diallerSends }: LaneTicket): LaneM
   return { kind: 'lane-ticket', ticket: { kind, port, id, secret, diallerSends } };
 }
 
-function requestItem(item: { id: number; handle: number; index: number; cid: Uint8Array; priority: number }) {
-  const priority = PRIORITY_FROM_WIRE[item.priority];
-  if (priority === undefined) throw new MalformedMessage(`priority ${item.priority}`);
-  const of = item.cid.length > 0 ? { cid: decodeCid(item.cid) } : { handle: item.handle, index: item.index };
-  return { id: item.id, of, priority };
+function requestItems({ items, old }: Request): RequestItem[] {
+  within('old chunks', old.length, items.length * MAX_LIKE_CHUNKS);
+  const chunks = old.map(decodeCid);
+  return items.map((item) => {
+    const priority = PRIORITY_FROM_WIRE[item.priority];
+    if (priority === undefined) throw new MalformedMessage(`priority ${item.priority}`);
+    const of = item.cid.length > 0 ? { cid: decodeCid(item.cid) } : { handle: item.handle, index: item.index };
+    within('like chunks', item.like.length, MAX_LIKE_CHUNKS);
+    const like = item.like.map((place) => {
+      const cid = chunks[place];
+      if (cid === undefined) throw new MalformedMessage(`old chunk ${place} of ${chunks.length}`);
+      return cid;
+    });
+    return { id: item.id, of, priority, like };
+  });
 }
 
 function decodeCid(bytes: Uint8Array): CID {
@@ -209,7 +223,7 @@ function bodyOf(message: Message): WireBody {
       return { case: 'have', value: { handle, wants, outside, ...lists } };
     }
     case 'request':
-      return { case: 'request', value: { items: message.items.map(wireItem) } };
+      return { case: 'request', value: wireRequest(message.items) };
     case 'cancel':
       return { case: 'cancel', value: { ids: [...message.ids] } };
     case 'ended': {
@@ -219,7 +233,18 @@ function bodyOf(message: Message): WireBody {
   }
 }
 
-function wireItem({ id, of, priority }: RequestItem) {
-  const name = 'cid' in of ? { cid: of.cid.bytes } : { handle: of.handle, index: of.index };
-  return { id, priority: PRIORITY_TO_WIRE[priority], ...name };
+function wireRequest(requested: readonly RequestItem[]) {
+  /** Neighbouring chunks are like the same old ones: each is named once. */
+  const old = new Map<string, { place: number; bytes: Uint8Array }>();
+  const placeOf = (cid: CID) => {
+    const key = cid.toString();
+    const known = old.get(key) ?? { place: old.size, bytes: cid.bytes };
+    old.set(key, known);
+    return known.place;
+  };
+  const items = requested.map(({ id, of, priority, like }) => {
+    const name = 'cid' in of ? { cid: of.cid.bytes } : { handle: of.handle, index: of.index };
+    return { id, priority: PRIORITY_TO_WIRE[priority], like: like.map(placeOf), ...name };
+  });
+  return { items, old: [...old.values()].map(({ bytes }) => bytes) };
 }

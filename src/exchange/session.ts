@@ -1,4 +1,4 @@
-import type { ChunkStore } from '../content/chunk-source.ts';
+import type { ChunkStore, Encoded } from '../content/chunk-source.ts';
 import { Designation } from '../schedule/designation.ts';
 import { type Pick, pick, type Uploader } from '../schedule/pick.ts';
 import { WantList } from '../schedule/want-list.ts';
@@ -27,7 +27,7 @@ export interface SessionDeps {
   /** These bytes are on their way into the store… */
   storing(bytes: Uint8Array): void;
   /** …and no longer. Only a buffer that was `kept` may be used again: a store that fails may still hold it. */
-  settledStore(bytes: Uint8Array, kept: boolean): void;
+  settledStore(bytes: Uint8Array, kept: boolean, encoded?: Encoded): void;
   /** There is news for the peers, or a reason to plan again. */
   changed(local: LocalSet): void;
   /** Tells the neighbours at once what we are fetching, before they ask for the same. */
@@ -202,7 +202,7 @@ export class Session implements RequestOwner {
     }
   }
 
-  bytes(link: Link, request: PendingRequest, bytes: Uint8Array): void {
+  bytes(link: Link, request: PendingRequest, bytes: Uint8Array, encoded?: Encoded): void {
     const index = request.place?.index ?? -1;
     this.#removeFlight(index, request);
     if (this.#closed || this.local.have.has(index) || this.#storing.has(index)) {
@@ -214,7 +214,7 @@ export class Session implements RequestOwner {
     this.#dropFlights(index);
     this.#storing.add(index);
     this.#deps.storing(bytes);
-    void this.#store(index, request, bytes);
+    void this.#store(index, request, bytes, encoded);
   }
 
   ended(_link: Link, request: PendingRequest, reason: EndReason): void {
@@ -236,11 +236,11 @@ export class Session implements RequestOwner {
     if (error) this.done.reject(error);
   }
 
-  async #store(index: number, request: PendingRequest, bytes: Uint8Array): Promise<void> {
+  async #store(index: number, request: PendingRequest, bytes: Uint8Array, encoded?: Encoded): Promise<void> {
     const size = bytes.length;
     let kept = false;
     try {
-      await this.#deps.store.put(request.cid, bytes);
+      await this.#deps.store.put(request.cid, bytes, encoded);
       kept = true;
     } catch (error) {
       this.done.reject(error);
@@ -248,7 +248,7 @@ export class Session implements RequestOwner {
       return;
     } finally {
       this.#storing.delete(index);
-      this.#deps.settledStore(bytes, kept);
+      this.#deps.settledStore(bytes, kept, encoded);
     }
     this.#bytes += size;
     this.#chunks += 1;
@@ -333,7 +333,10 @@ export class Session implements RequestOwner {
       const chunk = this.local.set.chunks[index];
       if (chunk === undefined) return [];
       const priority = this.#urgent.has(index) ? ('urgent' as const) : this.priority;
-      return [{ ...chunk, place: { handle: this.local.handle, index }, priority }];
+      const { likeness } = this.local;
+      const names = likeness?.of(index) ?? [];
+      const like = likeness && names.length > 0 ? { names, from: likeness } : undefined;
+      return [{ ...chunk, place: { handle: this.local.handle, index }, priority, like }];
     });
     for (const request of link.ask(this, asks)) {
       const index = request.place?.index ?? -1;

@@ -1,7 +1,7 @@
 import type { CID } from 'multiformats/cid';
-import type { ChunkSource } from '../content/chunk-source.ts';
 import type { Frame } from '../lane/frame.ts';
 import type { Priority } from './message.ts';
+import type { Packed } from './packing.ts';
 
 /** Requests of one peer that wait here; more are answered with busy. */
 const MAX_QUEUED = 512;
@@ -30,8 +30,11 @@ export class UploadSlots {
 }
 
 export interface UploadsDeps {
-  /** The local store, and nothing that might fetch: we never forward. It verifies what it reads. */
-  readonly store: ChunkSource;
+  /**
+   * A chunk as it leaves, from the local store and nothing that might fetch: we never forward. `like` are chunks that
+   * the peer says it has. Undefined when it is not there, or cannot be read.
+   */
+  pack(cid: CID, like: readonly CID[], options: { readonly signal: AbortSignal }): Promise<Packed | undefined>;
   readonly slots: UploadSlots;
   send(frame: Frame): Promise<void>;
   /** These requests end without bytes. */
@@ -44,6 +47,7 @@ export interface UploadsDeps {
 interface Wanted {
   readonly id: number;
   readonly cid: CID;
+  readonly like: readonly CID[];
 }
 
 /** What one peer asked of us: answered by rank, then in its order, with a bounded number of chunks in hand. */
@@ -60,13 +64,13 @@ export class Uploads {
   }
 
   /** `cid` undefined means that we know of no such chunk. */
-  request(items: readonly { id: number; cid: CID | undefined; priority: Priority }[]): void {
+  request(items: readonly (Omit<Wanted, 'cid'> & { cid: CID | undefined; priority: Priority })[]): void {
     const missing: number[] = [];
     const busy: number[] = [];
-    for (const { id, cid, priority } of items) {
+    for (const { id, cid, like, priority } of items) {
       if (cid === undefined) missing.push(id);
       else if (this.#queued >= MAX_QUEUED) busy.push(id);
-      else this.#queues[priority].push({ id, cid });
+      else this.#queues[priority].push({ id, cid, like });
     }
     if (missing.length + busy.length > 0) this.#deps.ended({ missing, busy });
     this.#next();
@@ -104,16 +108,16 @@ export class Uploads {
     }
   }
 
-  async #upload({ id, cid }: Wanted): Promise<void> {
-    const bytes = await this.#deps.store.get(cid, { signal: this.#signal }).catch(() => undefined);
+  async #upload({ id, cid, like }: Wanted): Promise<void> {
+    const packed = await this.#deps.pack(cid, like, { signal: this.#signal }).catch(() => undefined);
     if (this.#signal.aborted) return;
-    if (bytes === undefined) {
+    if (packed === undefined) {
       this.#deps.onMissing(cid);
       return this.#deps.ended({ missing: [id] });
     }
     // A lane that fails closes its link, which ends every request of it.
-    await this.#deps.send({ request: id, flags: 0, bytes }).then(
-      () => this.#deps.onSent(bytes.length),
+    await this.#deps.send({ request: id, ...packed }).then(
+      () => this.#deps.onSent(packed.bytes.length),
       () => undefined,
     );
   }

@@ -4,6 +4,7 @@ import { peerIdFromString } from '@libp2p/peer-id';
 import type { CID } from 'multiformats/cid';
 import type { ChunkSet } from '../content/chunk-set.ts';
 import type { ChunkSource, ChunkStore } from '../content/chunk-source.ts';
+import type { Likeness } from '../delta/likeness.ts';
 import { Blocks } from '../exchange/blocks.ts';
 import { Exchange, type ExchangeOptions } from '../exchange/exchange.ts';
 import type { Link } from '../exchange/link.ts';
@@ -84,7 +85,7 @@ export class Swarm implements AsyncDisposable {
   readonly site: string;
   readonly events: EventEmitter<SwarmEvents>;
   /** Manifest nodes, and any other block, by name. Verified; not stored. */
-  readonly blocks: ChunkSource;
+  readonly blocks: Blocks;
   readonly documents: Documents;
   readonly #node: SwarmNode;
   readonly #exchange: Exchange;
@@ -118,6 +119,20 @@ export class Swarm implements AsyncDisposable {
   async share(set: ChunkSet): Promise<void> {
     await this.#exchange.open(set);
     this.#parts.providers.provide(set.id);
+  }
+
+  /**
+   * While the handle is not disposed of, peers are asked to send the chunks of `set` compressed against those of ours
+   * that they are like. A later one replaces it.
+   */
+  async liken(set: ChunkSet, likeness: Likeness): Promise<Disposable> {
+    const local = await this.#exchange.open(set);
+    local.likeness = likeness;
+    return {
+      [Symbol.dispose]: () => {
+        if (local.likeness === likeness) local.likeness = undefined;
+      },
+    };
   }
 
   unshare(id: CID): void {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
 import { chunkCid, DAG_PB, RAW } from '../../src/content/chunk.ts';
+import { MAX_LIKE_CHUNKS } from '../../src/delta/likeness.ts';
 import {
   decodeMessage,
   encodeMessage,
@@ -21,6 +22,7 @@ const item = fc.record({
   id: u32,
   of: fc.oneof(fc.record({ handle: u32, index: u32 }), fc.record({ cid })),
   priority,
+  like: fc.array(cid, { maxLength: MAX_LIKE_CHUNKS }),
 });
 const exactly = (length: number) => ({ minLength: length, maxLength: length });
 const subscribe = fc.nat(200).chain((chunks) =>

@@ -129,11 +129,11 @@ function nonsense(): Message {
     { kind: 'ended', missing: numbers(), busy: numbers(), cancelled: numbers() },
     {
       kind: 'request',
-      items: numbers().map((id) => ({ id, of: { handle: id, index: number() }, priority: 'urgent' })),
+      items: numbers().map((id) => ({ id, of: { handle: id, index: number() }, priority: 'urgent', like: [] })),
     },
     {
       kind: 'request',
-      items: numbers().map((id) => ({ id, of: { cid: chunkCid(randomBytes(4)) }, priority: 'background' })),
+      items: numbers().map((id) => ({ id, of: { cid: chunkCid(randomBytes(4)) }, priority: 'background', like: [] })),
     },
     { kind: 'unsubscribe', handle: number() },
     { kind: 'decline', handle: number() },
