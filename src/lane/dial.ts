@@ -56,7 +56,11 @@ export async function dial(call: Dial, { signal }: { readonly signal: AbortSigna
     });
   }
   const abort = () => reject(signal.reason);
-  socket.on('error', reject);
+  socket.on('error', (error) => {
+    reject(error);
+    // TLS reports a record that was changed on the way, and leaves the rest to us.
+    socket.destroy();
+  });
   socket.once('close', () => reject(new Error('closed before the lane stood')));
   signal.addEventListener('abort', abort, { once: true });
   try {

@@ -31,18 +31,20 @@ export class LanePort implements AsyncDisposable {
     this.#options = { proveMs: 5_000, maxStrangers: 64, ...options };
   }
 
-  /** Rejects with the system's error when the port cannot be had. */
+  /** Rejects with the system's error when the port cannot be had on any of the addresses. */
   static async open({ log }: { readonly log: Log }, options: LanePortOptions): Promise<LanePort> {
     const lanes = new LanePort(options);
     lanes.#port = options.port;
+    const failures: unknown[] = [];
     for (const host of options.hosts) {
       try {
         await lanes.#listen(host);
       } catch (error) {
-        await lanes[Symbol.asyncDispose]();
-        throw error;
+        // A kernel without IPv6, for one.
+        failures.push(error);
       }
     }
+    if (lanes.#servers.length === 0) throw failures[0] ?? new RangeError('no address to listen on');
     log.debug('lane port open', { port: lanes.#port });
     return lanes;
   }
@@ -65,28 +67,22 @@ export class LanePort implements AsyncDisposable {
     this.#tickets.revoke(peerId);
   }
 
+  /** Proven connections belong to their links; those have to be closed before. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const socket of this.#strangers) socket.destroy();
-    await Promise.all(
-      this.#servers.map((server) => {
-        const closed = new Promise((resolve) => server.close(resolve));
-        // Proven connections belong to their links, which close them; a server must not wait for that.
-        server.unref();
-        return Promise.race([closed, new Promise((resolve) => setImmediate(resolve))]);
-      }),
-    );
+    await Promise.all(this.#servers.map((server) => new Promise((resolve) => server.close(resolve))));
   }
 
   async #listen(host: string): Promise<void> {
     const server = createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEPALIVE_MS }, (socket) =>
       this.#greet(socket),
     );
-    this.#servers.push(server);
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
-      server.listen({ host, port: this.#port, ipv6Only: host !== '::' }, resolve);
+      server.listen({ host, port: this.#port, ipv6Only: true }, resolve);
     });
     server.on('error', () => undefined);
+    this.#servers.push(server);
     const address = server.address();
     if (this.#port === 0 && address !== null && typeof address === 'object') this.#port = address.port;
   }

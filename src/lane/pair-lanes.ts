@@ -26,8 +26,6 @@ export interface PairLanesDeps {
   lost(requests: readonly number[]): void;
 }
 
-/** A peer may ask for a lane this often, milliseconds; more is not answered. */
-const ASK_PAUSE_MS = 200;
 /** In the ticket of one who has no port: "I would, but you would have to be dialled". */
 const NOTHING = new Uint8Array();
 
@@ -39,7 +37,6 @@ export class PairLanes {
   readonly #abort = new AbortController();
   /** Fast lanes that the peer would use with us, as its hello says. */
   #theirs = 0;
-  #askedAt = Number.NEGATIVE_INFINITY;
   #dialling = false;
 
   constructor(deps: PairLanesDeps) {
@@ -99,10 +96,10 @@ export class PairLanes {
   }
 
   #asked(lanes: number): void {
-    if (lanes === 0) this.#outlet.leave();
-    const now = performance.now();
-    if (lanes === 0 || now - this.#askedAt < ASK_PAUSE_MS) return;
-    this.#askedAt = now;
+    if (lanes === 0) {
+      this.#outlet.leave();
+      return;
+    }
     const kind = bestOf(lanes & this.#deps.allowed);
     this.#deps.tell({ kind: 'lane-ticket', ticket: kind && this.#ticket(kind) });
   }

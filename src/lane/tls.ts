@@ -48,6 +48,9 @@ export function acceptTls(
   } as TLSSocketOptions;
   const secured = new TLSSocket(socket, options);
   secured.on('error', reject);
+  // How a TLS socket without a server says that a record was changed on the way. Should the name change, the exchange
+  // finds two seconds later that nothing comes any more.
+  secured.on('_tlsError', (error: Error) => secured.destroy(error));
   secured.once('close', () => reject(new Error('closed before the ticket was proved')));
   secured.once('secure', () => {
     // A resumed session would prove an older ticket. None is ever offered by us; nor is one taken.
