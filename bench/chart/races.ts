@@ -51,8 +51,8 @@ function chart(bench: string, cases: readonly Result[]): string {
   return barChart({
     title: `${bench}: the last copy is complete, over the bound`,
     panels: [
-      { title: 'time ÷ bound', line: 1, most: MOST_TIME },
-      { title: 'payloads that left the origin, on the wire', line: 1, most: MOST_EGRESS },
+      { title: 'time ÷ bound (dashed: the bound)', line: 1, most: MOST_TIME },
+      { title: 'payloads from the origin, on the wire (dashed: one)', line: 1, most: MOST_EGRESS },
     ],
     groups: cases.map((result) => ({
       title: caseName(result),
