@@ -1,5 +1,6 @@
 import type { CID } from 'multiformats/cid';
 import { cached } from '../content/cached.ts';
+import { chunkKey } from '../content/chunk.ts';
 import type { ChunkSource } from '../content/chunk-source.ts';
 import { coalesced } from '../content/coalesced.ts';
 import { firstOf } from '../content/first-of.ts';
@@ -7,9 +8,12 @@ import { httpOrigin } from '../content/http-origin.ts';
 import { type Manifest, readManifest } from '../content/manifest.ts';
 import { readArtifact } from '../content/read-artifact.ts';
 import { verified } from '../content/verified.ts';
+import type { Likeness } from '../delta/likeness.ts';
+import { OldVersions } from '../delta/old-versions.ts';
 import type { Log } from '../observe/log.ts';
 import type { PackStore } from '../store/pack-store.ts';
 import type { Swarm } from '../swarm/swarm.ts';
+import { likelyAlike } from './release-pin.ts';
 
 /** Manifests kept in memory; a fleet's channels name far fewer artifacts. */
 const MANIFESTS = 256;
@@ -19,6 +23,12 @@ interface FetchOptions {
   /** foreground: somebody waits for it. @default 'background' */
   readonly priority?: 'foreground' | 'background';
   readonly onProgress?: (progress: { readonly bytes: number; readonly total: number }) => void;
+}
+
+interface CompareOptions {
+  readonly signal: AbortSignal;
+  /** Local files that may be like it. @default none */
+  readonly seeds?: readonly Likeness[];
 }
 
 /** A file that can be read while it is still arriving. */
@@ -36,12 +46,20 @@ export class Artifacts {
   readonly #sources = new Map<string, ChunkSource>();
   readonly #complete = new Set<string>();
   readonly #nodes: ChunkSource;
+  readonly #old: OldVersions;
 
   constructor(deps: { store: PackStore; swarm: Swarm; log: Log }) {
     this.#store = deps.store;
     this.#swarm = deps.swarm;
     this.#log = deps.log.with({ room: 'agent' });
-    this.#nodes = cached(deps.store, coalesced(verified(deps.swarm.blocks, 'swarm')));
+    this.#old = new OldVersions({
+      store: deps.store,
+      candidates: (wanted) => likelyAlike(deps.store.pins, wanted),
+    });
+    const blocks: ChunkSource = {
+      get: (cid, { signal }) => deps.swarm.blocks.get(cid, { signal, like: this.#old.likeNode(cid) }),
+    };
+    this.#nodes = cached(deps.store, coalesced(verified(blocks, 'swarm')));
   }
 
   /** The manifest `cid` names. Rejects as `readManifest` does. */
@@ -49,9 +67,21 @@ export class Artifacts {
     const key = cid.toString();
     const known = this.#manifests.get(key);
     if (known !== undefined) return known;
-    const manifest = await readManifest(cid, this.#nodes, { signal });
+    const nodes = await this.#old.nodes(cid, this.#nodes, { signal });
+    const manifest = await readManifest(cid, nodes, { signal });
     this.#remember(manifest);
     return manifest;
+  }
+
+  /**
+   * While the handle is not disposed of, what is missing of the artifact is asked for compressed against what of
+   * earlier versions here, or of `seeds`, it is like. Undefined when nothing is missing, or nothing is like it.
+   */
+  async compare(manifest: Manifest, { signal, seeds = [] }: CompareOptions): Promise<Disposable | undefined> {
+    if ((await this.heldBytes(manifest)) === manifest.set.bytes) return undefined;
+    const old = await this.#old.like(manifest, { signal });
+    const [best] = [...seeds, ...(old ? [old] : [])].sort((a, b) => b.ties - a.ties);
+    return best && (await this.#swarm.liken(manifest.set, best));
   }
 
   /** A file just imported: everything of it is here. */
@@ -89,10 +119,11 @@ export class Artifacts {
 
   /** Brings the whole artifact into the store, serving what has arrived on the way. */
   async fetch(cid: CID, options: FetchOptions): Promise<Manifest> {
-    const manifest = await this.manifest(cid, options);
-    using _held = this.#store.hold(manifest.set);
+    using held = await this.#hold(cid, options);
+    const { manifest } = held;
     await this.#swarm.share(manifest.set);
     const { signal, priority = 'background', onProgress } = options;
+    using _compared = await this.compare(manifest, { signal });
     const total = manifest.set.bytes;
     const progress = onProgress && ((done: { bytes: number }) => onProgress({ bytes: done.bytes, total }));
     await this.#swarm.download(manifest.set, { priority, signal, ...(progress && { onProgress: progress }) });
@@ -109,11 +140,24 @@ export class Artifacts {
     cid: CID,
     { signal, origin }: { signal: AbortSignal; origin?: string | undefined },
   ): Promise<OpenArtifact> {
-    const manifest = await this.manifest(cid, { signal });
-    using _held = this.#store.hold(manifest.set);
+    using held = await this.#hold(cid, { signal });
+    const { manifest } = held;
     await this.#swarm.share(manifest.set);
     const source = origin === undefined ? this.#source(manifest) : this.#ladder(manifest, origin);
     return { size: manifest.size, read: (range) => this.#read(manifest, source, range) };
+  }
+
+  /** The manifest, of which nothing is evicted until the answer is disposed of: neither its chunks nor its own nodes. */
+  async #hold(cid: CID, options: { signal: AbortSignal }): Promise<{ manifest: Manifest } & Disposable> {
+    for (;;) {
+      const manifest = await this.manifest(cid, options);
+      const held = this.#store.hold(manifest.set);
+      if (this.#manifests.get(cid.toString()) === manifest) {
+        return { manifest, [Symbol.dispose]: () => held[Symbol.dispose]() };
+      }
+      // Its nodes were evicted a moment before.
+      held[Symbol.dispose]();
+    }
   }
 
   /** Nothing of it is evicted while somebody reads. */
@@ -125,18 +169,22 @@ export class Artifacts {
   /** These chunks are in the store no longer. Returns the artifacts that were complete until now. */
   lost(chunks: readonly CID[]): CID[] {
     for (const chunk of chunks) this.#swarm.lost(chunk);
-    const complete = [...this.#manifests.values()].filter(({ cid }) => this.#complete.has(cid.toString()));
-    const hit = complete.filter(({ set }) => chunks.some((chunk) => set.indexOf(chunk) !== undefined));
+    const keys = new Set(chunks.map(chunkKey));
+    const all = [...this.#manifests.values()];
+    const hit = all.filter(({ cid, set, nodes }) => {
+      if (!this.#complete.has(cid.toString())) return false;
+      return [...nodes, ...set.chunks.map((chunk) => chunk.cid)].some((each) => keys.has(chunkKey(each)));
+    });
     for (const { cid } of hit) this.#complete.delete(cid.toString());
+    // What is read anew is stored anew: others ask for the nodes, and GC finds by them what a pin keeps.
+    for (const { cid, nodes } of all) if (nodes.some((node) => keys.has(chunkKey(node)))) this.#dismiss(cid);
     return hit.map(({ cid }) => cid);
   }
 
   /** No pin or release names it any more. */
   async forget(cid: CID): Promise<void> {
-    const key = cid.toString();
-    this.#manifests.delete(key);
-    this.#sources.delete(key);
-    this.#complete.delete(key);
+    this.#dismiss(cid);
+    this.#complete.delete(cid.toString());
     await this.#swarm.unshare(cid);
   }
 
@@ -153,6 +201,11 @@ export class Artifacts {
     const swarm = verified(this.#swarm.source(manifest.set, { priority: 'foreground' }), 'swarm');
     const sources = origin === undefined ? [swarm] : [swarm, verified(httpOrigin(origin, manifest), origin)];
     return cached(this.#store, coalesced(firstOf(sources)));
+  }
+
+  #dismiss(cid: CID): void {
+    this.#manifests.delete(cid.toString());
+    this.#sources.delete(cid.toString());
   }
 
   #remember(manifest: Manifest): void {

@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { CID } from 'multiformats/cid';
-import { chunkKey } from '../content/chunk.ts';
+import { type ChunkRef, chunkKey } from '../content/chunk.ts';
 import type { Manifest } from '../content/manifest.ts';
+import { openSeed, type Seed } from '../delta/seed.ts';
 import { publish } from '../release/publisher.ts';
 import { artifactsOf } from '../release/release.ts';
 import type { VerifiedRelease } from '../release/trusted-state.ts';
@@ -35,6 +36,11 @@ interface Deps {
   readonly running?: () => Pick<StatusResult, 'uptimeSeconds' | 'addresses' | 'boot'>;
   /** Throws when a command line template names what does not exist. */
   readonly checkCommandLine: (template: string, artifacts: readonly string[]) => void;
+}
+
+interface Seeds extends AsyncDisposable {
+  /** Taken from the seeds. */
+  readonly bytes: number;
 }
 
 /** The operations on an opened data directory: by the agent for its clients, or by a command when no agent runs. */
@@ -86,6 +92,7 @@ export class LocalOperations implements Operations {
   async get(input: OperationInput<'get'>, { signal, onProgress, write }: ReadOptions): Promise<GetResult> {
     const cid = this.#resolve(input.name);
     const before = this.#bytesIn();
+    await using seeds = await this.#seed(cid, input.seed ?? [], { signal, onProgress });
     const artifact = await this.#node.artifacts.open(cid, { signal, origin: input.origin });
     const hash = createHash('sha256');
     let bytes = 0;
@@ -101,7 +108,34 @@ export class LocalOperations implements Operations {
         return got > 0 ? [[peer, got]] : [];
       }),
     );
-    return { cid: cid.toString(), size: bytes, sha256: hash.digest('hex'), from };
+    const transferred = Object.values(from).reduce((sum, each) => sum + each, 0);
+    const sha256 = hash.digest('hex');
+    return { cid: cid.toString(), size: bytes, sha256, from, transferred, seeded: seeds.bytes };
+  }
+
+  /** Takes from local files what they have of the artifact; what they are like is of use until the handle is disposed of. */
+  async #seed(cid: CID, paths: readonly string[], { signal, onProgress }: OperationOptions): Promise<Seeds> {
+    const { artifacts, store, swarm } = this.#node;
+    await using stack = new AsyncDisposableStack();
+    const manifest = await artifacts.manifest(cid, { signal });
+    stack.use(store.hold(manifest.set));
+    let bytes = 0;
+    const onChunk = ({ cid: chunk, size }: ChunkRef) => {
+      bytes += size;
+      swarm.stored(chunk);
+    };
+    const seeds: Seed[] = [];
+    for (const path of paths) {
+      const told =
+        onProgress && ((done: { bytes: number; total?: number }) => onProgress({ phase: `seed ${path}`, ...done }));
+      seeds.push(
+        stack.use(await openSeed(path, manifest, store, { signal, onChunk, ...(told && { onProgress: told }) })),
+      );
+    }
+    const alike = seeds.flatMap(({ likeness }) => likeness ?? []);
+    stack.use(await artifacts.compare(manifest, { signal, seeds: alike }));
+    const open = stack.move();
+    return { bytes, [Symbol.asyncDispose]: () => open.disposeAsync() };
   }
 
   async status(): Promise<StatusResult> {

@@ -43,6 +43,8 @@ export const operationInputs = {
       .url({ protocol: /^https?$/, error: 'is an http:// or https:// URL' })
       .max(2048)
       .optional(),
+    /** Files or block devices that may hold parts of it, used before anybody is asked. */
+    seed: z.array(file).max(16).optional(),
   }),
   status: z.strictObject({}),
   peers: z.strictObject({}),
@@ -80,6 +82,10 @@ export interface GetResult {
   readonly sha256: string;
   /** Bytes fetched from others for this, by peer; absent or empty when all was here. */
   readonly from?: Readonly<Record<string, number>>;
+  /** …and in all: what crossed the wire, which is less than the file where chunks came compressed or were here. */
+  readonly transferred?: number;
+  /** Plain bytes taken from the seeds. */
+  readonly seeded?: number;
 }
 
 export interface PeerLine {
@@ -214,7 +220,7 @@ export class OperationError extends Error {
 const meanings = new Map<unknown, OperationCode>(
   Object.entries({
     USAGE: 'CONFIG DESCRIPTION_INVALID TOPOLOGY BOOT_OPTIONS COMMAND_LINE BAD_KEY NOT_STATIC',
-    NOT_FOUND: 'ENOENT MISSING_FILE MODULE_MISSING NO_KERNEL LAB_NOT_FOUND',
+    NOT_FOUND: 'ENOENT MISSING_FILE MODULE_MISSING NO_KERNEL LAB_NOT_FOUND SEED_UNUSABLE',
     REFUSED: 'CORRUPT_CHUNK INVALID_MANIFEST RELEASE_INVALID TICKET_INVALID PUBLISH_REFUSED UNAUTHENTIC EACCES EPERM',
     UNREACHABLE: 'MISSING_CHUNK SOURCES_FAILED',
     BUSY: 'STORE_LOCKED LISTEN LAB_BUSY EADDRINUSE',

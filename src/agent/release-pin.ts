@@ -23,6 +23,18 @@ export function releasePins(pins: Pins): readonly (ReleasePin & { readonly name:
 }
 
 /**
+ * The artifacts that are pinned, the ones most probably like `wanted` first: where a release pins it, those that other
+ * versions of the channel have in the same role, newest first.
+ */
+export function likelyAlike(pins: Pins, wanted: CID): readonly CID[] {
+  const releases = releasePins(pins).toSorted((a, b) => b.version - a.version);
+  const of = releases.find(({ cid }) => cid.equals(wanted));
+  const siblings = releases.filter(({ channel, role }) => channel === of?.channel && role === of?.role);
+  const all = [...siblings, ...releases, ...pins.list()].map(({ cid }) => [cid.toString(), cid] as const);
+  return [...new Map(all).values()];
+}
+
+/**
  * The pins of a channel's releases that nobody needs any more. What stays: `newest`, which may still be arriving; `held`,
  * the newest that is complete, from which machines boot; and the one that was complete before it, to go back to. All
  * stay while it is not known what is complete.

@@ -1,6 +1,5 @@
 import type { CID } from 'multiformats/cid';
-import { type ChunkRef, chunkKey } from '../content/chunk.ts';
-import type { ChunkSet } from '../content/chunk-set.ts';
+import { chunkKey } from '../content/chunk.ts';
 import type { ChunkSource, GetOptions } from '../content/chunk-source.ts';
 import type { Leaf, Manifest } from '../content/manifest.ts';
 import { MAX_LIKE_BYTES } from './compression.ts';
@@ -27,8 +26,11 @@ export class Likeness {
   /** By the wanted set's index: where in the old file the chunk would lie. */
   readonly #places: ReadonlyMap<number, Place>;
   #lost = false;
+  /** Places at which both files have the same chunk. */
+  readonly ties: number;
 
-  private constructor(old: OldFile, places: ReadonlyMap<number, Place>) {
+  private constructor(old: OldFile, places: ReadonlyMap<number, Place>, ties: number) {
+    this.ties = ties;
     this.#old = old;
     this.#places = places;
   }
@@ -42,12 +44,14 @@ export class Likeness {
     const ties = uniqueOffsets(old.leaves);
     const places = new Map<number, Place>();
     let shift: number | undefined;
+    let tied = 0;
     for (const { cid, size, offset } of wanted.leaves) {
       const tie = ties.get(chunkKey(cid));
       if (tie !== undefined) {
         // What came before the first tie lies before it in the old file too.
         if (shift === undefined) for (const place of places.values()) move(place, tie - offset);
         shift = tie - offset;
+        tied += 1;
         continue;
       }
       const index = wanted.set.indexOf(cid);
@@ -55,7 +59,7 @@ export class Likeness {
       const start = offset + (shift ?? 0);
       places.set(index, { start, end: start + size });
     }
-    return new Likeness(old, places);
+    return new Likeness(old, places, tied);
   }
 
   /** Names of old chunks, in file order; none when nothing is known to be like chunk `index` of the wanted set. */
@@ -86,16 +90,6 @@ export async function readAll(source: ChunkSource, names: readonly CID[], option
     parts.push(part);
   }
   return Buffer.concat(parts);
-}
-
-/** How many of the set's chunks the old file has: of several, the one that shares most is the one to compare with. */
-export function shared(wanted: ChunkSet, old: Iterable<ChunkRef>): number {
-  const common = new Set<number>();
-  for (const { cid } of old) {
-    const index = wanted.indexOf(cid);
-    if (index !== undefined) common.add(index);
-  }
-  return common.size;
 }
 
 function move(place: Place, by: number): void {
