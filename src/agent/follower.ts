@@ -51,6 +51,9 @@ export class Follower implements AsyncDisposable {
     for (const channel of followed) {
       const release = deps.channels.current(channel);
       if (release === undefined) continue;
+      // Believed to be complete until the store has been looked through.
+      const held = deps.channels.held(channel);
+      if (held?.digest !== release.digest) this.#set(channel, { held });
       this.#looked.set(channel, Promise.withResolvers());
       this.#take(release);
     }
@@ -117,9 +120,9 @@ export class Follower implements AsyncDisposable {
 
   /** What was complete here before this agent started, when that is not the newest. */
   async #recall(channel: string): Promise<void> {
-    const { channels, artifacts } = this.#deps;
-    const release = channels.held(channel);
-    if (release === undefined || release.digest === channels.current(channel)?.digest) return;
+    const { artifacts } = this.#deps;
+    const release = this.#following.get(channel)?.held;
+    if (release === undefined) return;
     const { signal } = this.#over;
     const whole = async () => {
       for (const [, { cid }] of artifactsOf(release.release)) {
@@ -132,7 +135,7 @@ export class Follower implements AsyncDisposable {
       this.#log.warn('release cannot be looked through', { channel, version, error });
       return false;
     });
-    if (held) this.#set(channel, { held: release });
+    if (!held) this.#set(channel, { held: undefined });
     this.#log.info('release of the last run', { channel, version, complete: held });
   }
 
