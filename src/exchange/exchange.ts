@@ -5,6 +5,7 @@ import type { ChunkStore } from '../content/chunk-source.ts';
 import { BufferPool } from '../lane/buffer-pool.ts';
 import type { LaneKind } from '../lane/lane.ts';
 import type { Log } from '../observe/log.ts';
+import type { DownloadOptions } from '../schedule/download.ts';
 import type { WindowOptions } from '../schedule/window.ts';
 import type { Link, LinkEvents } from './link.ts';
 import { type LanesPolicy, Links } from './links.ts';
@@ -14,10 +15,6 @@ import { Session } from './session.ts';
 export interface ExchangeOptions {
   /** Bytes asked for or on their way into the store, over all peers. @default 32 MiB */
   readonly maxBytesInFlight: number;
-  /** A neighbour is given up when no byte came for this long, milliseconds. @default 2000 */
-  readonly stallNearMs: number;
-  /** The same for a peer outside our site. @default 4000 */
-  readonly stallFarMs: number;
   /** Longest wait for the neighbours' word before the first chunk crosses the uplink, milliseconds. @default 1500 */
   readonly settleMs: number;
   /** News for the peers are collected for this long, milliseconds. @default 20 */
@@ -25,16 +22,16 @@ export interface ExchangeOptions {
   /** Sets that are shared or downloaded at a time. @default 1024 */
   readonly maxSets: number;
   readonly window: Partial<WindowOptions>;
+  readonly download: Partial<DownloadOptions>;
 }
 
 export const EXCHANGE_DEFAULTS: ExchangeOptions = {
   maxBytesInFlight: 32 * 1024 * 1024,
-  stallNearMs: 2_000,
-  stallFarMs: 4_000,
   settleMs: 1_500,
   announceMs: 20,
   maxSets: 1024,
   window: {},
+  download: {},
 };
 
 export interface ExchangeDeps {
@@ -53,9 +50,9 @@ export interface ExchangeDeps {
   readonly lanes: LanesPolicy;
 }
 
-/** A stalled peer rests this long before it is tried again, milliseconds. */
-const STALL_REST_MS = 5_000;
-const TICK_MS = 250;
+const TICK_MS = 200;
+/** A neighbour that downloads with us hears of us this often at least, so that our claims hold, milliseconds. */
+const HEARTBEAT_MS = 200;
 /** While others boot, prefetch gets this share of each peer's window. */
 const BACKGROUND_SHARE = 0.25;
 
@@ -72,6 +69,9 @@ export class Exchange implements Disposable {
   readonly #dirty = new Set<LocalSet>();
   readonly #saidOutside = new WeakMap<LocalSet, boolean>();
   #announceTimer: NodeJS.Timeout | undefined;
+  #planTimer: NodeJS.Timeout | undefined;
+  /** When the neighbours last heard of a set, by `performance.now()`. */
+  readonly #toldAt = new WeakMap<LocalSet, number>();
   #planning = false;
   #storing = 0;
   #nextHandle = 1;
@@ -130,7 +130,7 @@ export class Exchange implements Disposable {
       {
         self: this.#self,
         store: this.#deps.store,
-        links: () => this.links.ready(),
+        link: (peer) => this.links.get(peer),
         settled: (one) => this.#settled(one),
         budget: () => this.#options.maxBytesInFlight - this.#storing - this.#outstanding(),
         storing: (bytes) => {
@@ -143,14 +143,19 @@ export class Exchange implements Disposable {
         },
         changed: (one) => this.#changed(one),
         claimed: (one) => this.#tell(one),
+        stalled: (link) => {
+          if (!link.giveUp()) this.#deps.log.info('peer stalled', { peer: link.peerId });
+        },
         seek: (one) => this.#deps.seek(one.set),
         random: Math.random,
       },
       local,
       priority,
+      this.#options.download,
     );
     this.#sessions.set(local, session);
     local.wanted = true;
+    for (const link of this.links.ready()) session.met(link);
     for (const link of this.links.ready()) link.send(local.subscribe(this.#outside(local)));
     return session;
   }
@@ -184,6 +189,7 @@ export class Exchange implements Disposable {
   [Symbol.dispose](): void {
     clearInterval(this.#ticker);
     clearTimeout(this.#announceTimer);
+    clearTimeout(this.#planTimer);
     for (const session of this.#sessions.values()) session.close(new Error('the swarm was closed'));
     this.links[Symbol.dispose]();
   }
@@ -219,14 +225,20 @@ export class Exchange implements Disposable {
   }
 
   #ready(link: Link): void {
-    for (const local of this.#sessions.keys()) link.send(local.subscribe(this.#outside(local)));
+    for (const [local, session] of this.#sessions) {
+      session.met(link);
+      link.send(local.subscribe(this.#outside(local)));
+    }
     this.#deps.onLink(link);
     this.#planSoon();
   }
 
   #closed(link: Link, malformed: Error | undefined): void {
     if (malformed) this.#deps.onMalformed(link.peerId, malformed);
-    for (const local of this.#sessions.keys()) this.#sayOutside(local);
+    for (const [local, session] of this.#sessions) {
+      session.left(link);
+      this.#sayOutside(local);
+    }
     this.#planSoon();
   }
 
@@ -235,24 +247,26 @@ export class Exchange implements Disposable {
       case 'subscribe': {
         const local = this.sets.get(message.set.toString());
         const before = link.sets.subscribe(message, local !== undefined);
-        const session = local && this.#sessions.get(local);
-        if (session) this.#sayOutside(session.local);
+        local && this.#sessions.get(local)?.met(link);
+        if (local) this.#sayOutside(local);
         if (message.wants && !before?.wants) this.#answer(link, message.handle, local);
-        else if (link.near) session?.neighbourClaimed(link.peerId, message.claimed);
         break;
       }
       case 'have': {
-        const remote = link.sets.update(message);
-        const local = remote && this.sets.get(remote.key);
+        const update = link.sets.update(message);
+        const local = update && this.sets.get(update.set.key);
         const session = local && this.#sessions.get(local);
-        if (session === undefined) return;
-        this.#sayOutside(session.local);
-        if (link.near) session.neighbourClaimed(link.peerId, message.claimed);
+        if (update === undefined || local === undefined || session === undefined) return;
+        session.heard(link, update.news);
+        this.#sayOutside(local);
         break;
       }
-      case 'unsubscribe':
-        link.sets.unsubscribe(message.handle);
+      case 'unsubscribe': {
+        const gone = link.sets.unsubscribe(message.handle);
+        const local = gone && this.sets.get(gone.key);
+        local && this.#sessions.get(local)?.left(link);
         break;
+      }
       case 'decline':
         for (const local of this.sets.values()) if (local.handle === message.handle) link.sets.declined.add(local.key);
         break;
@@ -302,6 +316,7 @@ export class Exchange implements Disposable {
 
   #tell(local: LocalSet): void {
     this.#dirty.delete(local);
+    this.#toldAt.set(local, performance.now());
     const messages = local.changes(this.#outside(local));
     for (const link of this.links.all()) {
       if (!link.sets.get(local.key)?.wants) continue;
@@ -321,17 +336,21 @@ export class Exchange implements Disposable {
       for (const session of foreground) session.plan(1);
       const share = foreground.some(({ outstanding }) => outstanding > 0) ? BACKGROUND_SHARE : 1;
       for (const session of sessions) if (session.priority === 'background') session.plan(share);
+      clearTimeout(this.#planTimer);
+      const wakeAt = Math.min(...sessions.map((session) => session.wakeAt));
+      if (!Number.isFinite(wakeAt)) return;
+      // Planned in a turn of its own, after what arrived meanwhile has been read: a late timer suspects nobody.
+      this.#planTimer = setTimeout(() => this.#planSoon(), Math.max(0, wakeAt - performance.now())).unref();
     });
   }
 
   #tick(): void {
     const now = performance.now();
-    for (const link of this.links.all()) {
-      const limit = link.near ? this.#options.stallNearMs : this.#options.stallFarMs;
-      if (link.checkProgress(limit, STALL_REST_MS)) this.#deps.log.info('peer stalled', { peer: link.peerId });
-    }
     this.links.closeUnready(now);
-    for (const session of this.#sessions.values()) session.tick(now);
+    for (const [local, session] of this.#sessions) {
+      session.tick(now);
+      if (now - (this.#toldAt.get(local) ?? 0) >= HEARTBEAT_MS) this.#tell(local);
+    }
     if (this.#sessions.size > 0) this.#planSoon();
   }
 }

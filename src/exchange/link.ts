@@ -14,7 +14,7 @@ import { RemoteSets } from './remote-sets.ts';
 import { type UploadSlots, Uploads } from './uploads.ts';
 
 /** Why a request ended without (useful) bytes. */
-export type EndReason = 'missing' | 'busy' | 'cancelled' | 'corrupt' | 'stalled' | 'closed';
+export type EndReason = 'missing' | 'busy' | 'cancelled' | 'corrupt' | 'closed';
 
 export interface RequestOwner {
   /** Verified bytes of the chunk; `encoded` when they came as a zstd frame that can be kept. */
@@ -80,9 +80,6 @@ export class Link {
   readonly #pending = new Map<number, PendingRequest>();
   #live = 0;
   #nextId = 1;
-  /** When bytes last arrived, or the first request of a batch left. */
-  #progressAt = 0;
-  #stalledUntil = 0;
 
   constructor(
     deps: LinkDeps,
@@ -122,9 +119,9 @@ export class Link {
     return this.#greeted && this.#lanes.hasStream && !this.closed;
   }
 
-  /** Silent for too long while we waited for bytes; not asked until it sends some, or a while has passed. */
+  /** Silent for longer than it usually is while it owes us something. */
   get stalled(): boolean {
-    return this.#stalledUntil > performance.now();
+    return this.window.suspectAt < performance.now();
   }
 
   /** Requests that are neither answered nor given up. */
@@ -163,7 +160,6 @@ export class Link {
   ask(owner: RequestOwner, asks: readonly Ask[]): PendingRequest[] {
     const now = performance.now();
     this.#lanes.want();
-    if (this.#live === 0) this.#progressAt = now;
     const requests = asks.map((ask): PendingRequest => {
       const request = { ...ask, id: this.#newId(), owner, sentAt: now, cancelled: false, arrived: false };
       this.#pending.set(request.id, request);
@@ -188,25 +184,15 @@ export class Link {
     }
   }
 
-  /** Gives up what it was asked for when no byte came for `limitMs`. True when it did. */
-  checkProgress(limitMs: number, restMs: number): boolean {
-    const now = performance.now();
-    if (this.#live === 0 || now - this.#progressAt < limitMs) return false;
-    if (this.#lanes.leave('nothing came')) {
-      this.#progressAt = now;
-      return false;
-    }
-    this.#stalledUntil = now + restMs;
-    const given = [...this.#pending.values()].filter((request) => !request.cancelled);
-    this.cancel(given);
+  /** Nothing came for too long: less is asked of it from now on. True when its fast lane may be to blame, and is left. */
+  giveUp(): boolean {
+    if (this.#lanes.leave('nothing came')) return true;
     this.window.shrink();
-    for (const request of given) request.owner.ended(this, request, 'stalled');
-    return true;
+    return false;
   }
 
   onProgress(bytes: number): void {
-    this.#progressAt = performance.now();
-    this.#stalledUntil = 0;
+    this.window.progress(performance.now());
     this.#deps.events.onReceived(this, bytes);
   }
 

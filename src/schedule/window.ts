@@ -1,4 +1,6 @@
-export interface WindowOptions {
+import { Patience, type PatienceOptions } from './patience.ts';
+
+export interface WindowOptions extends Partial<PatienceOptions> {
   /** Bytes asked for before anything was measured. @default 512 KiB */
   readonly initial: number;
   /** Never fewer bytes than this, so that a slow peer is still measured. @default 256 KiB */
@@ -28,6 +30,7 @@ const SAMPLE_WINDOWS = 2;
  */
 export class Window {
   readonly #options: WindowOptions;
+  readonly #patience: Patience;
   #rate = 0;
   #delay = Number.POSITIVE_INFINITY;
   /** Since when something has been outstanding, and for how long it was before, within this sample. */
@@ -38,6 +41,7 @@ export class Window {
 
   constructor(options: Partial<WindowOptions> = {}) {
     this.#options = { ...WINDOW_DEFAULTS, ...options };
+    this.#patience = new Patience(options);
   }
 
   /** Bytes asked for and not answered. */
@@ -66,10 +70,17 @@ export class Window {
     // An idle uploader's rate says nothing about its link: only time with something outstanding counts.
     if (this.#outstanding === 0) this.#busySince = now;
     this.#outstanding += bytes;
+    this.#patience.owes(now);
+  }
+
+  /** Some bytes came, perhaps not a whole chunk. */
+  progress(now: number): void {
+    this.#patience.progress(now);
   }
 
   /** The request was answered with its bytes, `delay` after it was sent. */
   delivered(bytes: number, delay: number, now: number): void {
+    this.#patience.answered(delay, now);
     // Delays drift upwards slowly, so that a route that became longer is believed after a while.
     this.#delay = Math.min(delay, this.#delay * 1.01);
     this.#sampleBytes += bytes;
@@ -87,6 +98,22 @@ export class Window {
   /** The request ended without bytes: cancelled, missing, busy, or the uploader is gone. */
   released(bytes: number): void {
     this.#outstanding = Math.max(0, this.#outstanding - bytes);
+    if (this.#outstanding === 0) this.#patience.settled();
+  }
+
+  /** When the uploader will be suspected to be gone unless it sends something; Infinity while it owes us nothing. */
+  get suspectAt(): number {
+    return this.#patience.suspectAt;
+  }
+
+  /** How long an answer takes at most as a rule, milliseconds. */
+  get answerMs(): number {
+    return this.#patience.answerMs;
+  }
+
+  /** Since when it owes us something and sends nothing. */
+  get silentSince(): number | undefined {
+    return this.#patience.silentSince;
   }
 
   /** The uploader said that it is overloaded: halve what is asked of it. */

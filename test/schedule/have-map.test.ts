@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
 import { HaveMap } from '../../src/schedule/have-map.ts';
-import { WantList } from '../../src/schedule/want-list.ts';
 
 suite('have-map', () => {
   test('property: behaves like a set of numbers, on the wire too', () => {
@@ -31,16 +30,5 @@ suite('have-map', () => {
     assert.equal(HaveMap.from(new Uint8Array(9).fill(255), 12).count, 12);
     assert.equal(HaveMap.from(new Uint8Array(1).fill(255), 12).count, 8);
     assert.equal(HaveMap.full(0).complete, true);
-  });
-
-  test('a want list walks over each member once, from anywhere', () => {
-    const list = new WantList(100);
-    for (let index = 0; index < 100; index += 1) list.add(index);
-    for (let index = 0; index < 100; index += 3) list.delete(index);
-    list.add(1);
-    const walked = [...list.walk(1000, () => 0.7)];
-    assert.equal(walked.length, list.length);
-    assert.deepEqual(new Set(walked), new Set(Array.from({ length: 100 }, (_, n) => n).filter((n) => n % 3 !== 0)));
-    assert.equal([...list.walk(5, () => 0.99)].length, 5);
   });
 });

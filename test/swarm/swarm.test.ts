@@ -181,7 +181,7 @@ suite('swarm', { concurrency: false, timeout: 60_000 }, () => {
     await using fleet = new Fleet();
     const silent = await fleet.node({ store: new SlowStore(0) });
     const living = await fleet.node({ store: new SlowStore(20) });
-    const c = await fleet.node({ options: { exchange: { stallNearMs: 500 } } });
+    const c = await fleet.node({ options: { exchange: { download: { stallNearMs: 500 } } } });
     const { set, chunks } = content(100, 32 * 1024);
     for (const { swarm, store } of [silent, living]) {
       await fill(store, chunks);

@@ -1,0 +1,150 @@
+import type { Holder } from './holder.ts';
+import { OURS, type Prospects, THEIRS } from './prospects.ts';
+
+export interface ChoiceDeps {
+  readonly prospects: Prospects;
+  readonly sizes: ArrayLike<number>;
+  random(): number;
+  /** A neighbour is fetching it already. */
+  claimed(index: number): boolean;
+  /** Called for each choice, in order; the chunk is off the shelf when it returns. */
+  ask(index: number, holder: Holder): void;
+}
+
+export interface Limits {
+  /** Bytes that may be asked for. */
+  readonly budget: number;
+  /** Chunks that may be asked for. */
+  readonly count: number;
+}
+
+/** Chunks looked at for each one that the room is good for, and at least. */
+const LOOKS_PER_CHUNK = 4;
+const LEAST_LOOKS = 32;
+/** A usual chunk. */
+const CHUNK_BYTES = 64 * 1024;
+
+/** Which chunk from whom next: one round of choosing among the peers that have room. */
+export class Choice {
+  readonly #deps: ChoiceDeps;
+  /** Bytes that may be asked of each peer. */
+  readonly #room: ReadonlyMap<Holder, number>;
+  readonly #taken = new Map<Holder, number>();
+  #budget: number;
+  #count: number;
+
+  constructor(deps: ChoiceDeps, room: ReadonlyMap<Holder, number>, { budget, count }: Limits) {
+    this.#deps = deps;
+    this.#room = room;
+    this.#budget = budget;
+    this.#count = count;
+  }
+
+  /** Chunks that readers wait for. `mayFetchFirst` says of each whether its first copy is ours to fetch now. */
+  urgent(indexes: Iterable<number>, mayFetchFirst: (index: number) => boolean): void {
+    const { prospects } = this.#deps;
+    for (const index of indexes) {
+      if (this.#over) return;
+      if (!prospects.shelf.has(index)) continue;
+      const near = this.#open((holder) => holder.remote.near);
+      const spreaders = near.filter((holder) => !holder.seed);
+      if (this.#take(index, spreaders)) continue;
+      const first = prospects.spread(index) === 0;
+      if (first && !mayFetchFirst(index)) continue;
+      if (this.#take(index, near) || !first || prospects.seeded) continue;
+      this.#take(
+        index,
+        this.#open((holder) => !holder.remote.near),
+      );
+    }
+  }
+
+  /** Chunks that only seeds, or only peers outside, hold. */
+  firstCopies(): void {
+    const { prospects, random } = this.#deps;
+    const { shelf, designation, seeded } = prospects;
+    const sources = this.#open(({ remote, seed }) => (seeded ? remote.near && seed : !remote.near));
+    if (sources.length === 0) return;
+    const looks = this.#looks(sources);
+    // The lowest first; others who help take the highest, so that they meet at the very end only.
+    const ours = shelf.sample(OURS, looks, random).sort((a, b) => a - b);
+    this.#takeAll(ours, sources);
+    if (ours.length < shelf.countOf(OURS)) return;
+    // Nothing of ours is left: help the others, first with what we are the next to stand in for.
+    const theirs = shelf
+      .sample(THEIRS, looks, random)
+      .map((index) => ({ index, rank: designation.rank(index) }))
+      .sort((a, b) => a.rank - b.rank || b.index - a.index);
+    this.#takeAll(
+      theirs.map(({ index }) => index),
+      sources,
+    );
+  }
+
+  /** Chunks that neighbours hold, the rarest first. */
+  copies(): void {
+    const { shelf } = this.#deps.prospects;
+    const spreaders = this.#open(({ remote, seed }) => remote.near && !seed);
+    let looks = this.#looks(spreaders);
+    for (let rank = THEIRS + 1; rank < shelf.ranks; rank += 1) {
+      for (const index of shelf.sample(rank, looks, this.#deps.random)) {
+        if (this.#over || spreaders.length === 0) return;
+        looks -= 1;
+        const holder = this.#take(index, spreaders);
+        if (holder !== undefined && this.#roomOf(holder) <= 0) spreaders.splice(spreaders.indexOf(holder), 1);
+      }
+    }
+  }
+
+  get #over(): boolean {
+    return this.#budget <= 0 || this.#count <= 0;
+  }
+
+  #open(which: (holder: Holder) => boolean): Holder[] {
+    return [...this.#room.keys()].filter((holder) => which(holder) && this.#roomOf(holder) > 0);
+  }
+
+  #roomOf(holder: Holder): number {
+    return (this.#room.get(holder) ?? 0) - (this.#taken.get(holder) ?? 0);
+  }
+
+  #looks(holders: readonly Holder[]): number {
+    const room = holders.reduce((sum, holder) => sum + this.#roomOf(holder), 0);
+    return LEAST_LOOKS + LOOKS_PER_CHUNK * Math.ceil(Math.min(room, this.#budget) / CHUNK_BYTES);
+  }
+
+  #takeAll(indexes: readonly number[], holders: Holder[]): void {
+    for (const index of indexes) {
+      if (this.#over || holders.length === 0) return;
+      if (this.#deps.claimed(index)) continue;
+      const holder = this.#take(index, holders);
+      if (holder !== undefined && this.#roomOf(holder) <= 0) holders.splice(holders.indexOf(holder), 1);
+    }
+  }
+
+  #take(index: number, holders: readonly Holder[]): Holder | undefined {
+    const holder = this.#idlest(holders, index);
+    if (holder === undefined) return undefined;
+    const size = this.#deps.sizes[index] ?? 0;
+    this.#taken.set(holder, (this.#taken.get(holder) ?? 0) + size);
+    this.#budget -= size;
+    this.#count -= 1;
+    this.#deps.ask(index, holder);
+    return holder;
+  }
+
+  /** Of those that hold the chunk and do not owe it already, the one with the most of its window free; ties at random. */
+  #idlest(holders: readonly Holder[], index: number): Holder | undefined {
+    let best: Holder | undefined;
+    let most = 0;
+    let ties = 0;
+    for (const holder of holders) {
+      const part = this.#roomOf(holder) / holder.remote.window.target;
+      if (part <= 0 || part < most || !holder.holds(index) || holder.flights.has(index)) continue;
+      ties = part > most ? 1 : ties + 1;
+      most = part;
+      if (ties === 1 || this.#deps.random() * ties < 1) best = holder;
+    }
+    return best;
+  }
+}

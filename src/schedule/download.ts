@@ -1,0 +1,378 @@
+import { Choice } from './choice.ts';
+import { type Errand, Flights } from './flights.ts';
+import type { HaveMap } from './have-map.ts';
+import type { Holder, RemotePeer } from './holder.ts';
+import { type Heard, OURS, Prospects } from './prospects.ts';
+
+export interface Plan {
+  /** What to ask for. The caller tells the peer's window: `asked` now, later `delivered` or `released`. */
+  readonly asks: readonly Errand[];
+  /** Requests that are given up: no `ended` is expected, and bytes may come nevertheless. The caller releases the window. */
+  readonly cancels: readonly Errand[];
+  /** Chunks that we are fetching from a seed or from outside from now on. */
+  readonly claimed: readonly number[];
+  /**
+   * The neighbours should hear of these claims at once: they are not ours by designation, or so few of ours are left
+   * that others will soon help with them.
+   */
+  readonly urgentNews: boolean;
+  /** Claims given up without the chunk. */
+  readonly unclaimed: readonly number[];
+  /** Peers that are given up for a while. */
+  readonly stalled: readonly string[];
+}
+
+export interface DownloadDeps {
+  /** Our name, as the neighbours know it. */
+  readonly self: string;
+  /** Plain bytes of each chunk. */
+  readonly sizes: ArrayLike<number>;
+  /** What we hold. The caller changes it, then says `stored` or `lost`. */
+  readonly have: HaveMap;
+  /** Between 0 and 1. */
+  random(): number;
+}
+
+export interface DownloadOptions {
+  /** A neighbour is given up when it owes us something and sent nothing for this long, milliseconds. @default 1000 */
+  readonly stallNearMs: number;
+  /** The same for a peer outside our site. @default 4000 */
+  readonly stallFarMs: number;
+  /** A neighbour that downloads, too, and says nothing for this long fetches nothing for us, milliseconds. @default 700 */
+  readonly silentMs: number;
+  /** A reader waits this long for a chunk's designated fetcher before we fetch it ourselves, milliseconds. @default 150 */
+  readonly urgentMs: number;
+}
+
+export const DOWNLOAD_DEFAULTS: DownloadOptions = {
+  stallNearMs: 1_000,
+  stallFarMs: 4_000,
+  silentMs: 700,
+  urgentMs: 150,
+};
+
+export interface PlanOptions {
+  /** Bytes that may be asked for. */
+  readonly budget: number;
+  /** Our part of each peer's window. @default 1 */
+  readonly share?: number;
+  /** The neighbours have said what they hold and want, so that first copies may be fetched. @default true */
+  readonly settled?: boolean;
+}
+
+/** Most requests of one plan. */
+const MAX_ASKS = 256;
+/** First copies of ours that are left when the neighbours, having none left, may be about to help. */
+const FEW = 64;
+/** Claims that did not become a chunk are forgotten after so many of the times that such a chunk takes us… */
+const CLAIM_TIMES = 4;
+/** …within these bounds, milliseconds. */
+const CLAIM_MS = [3_000, 15_000] as const;
+
+/**
+ * One node's download of one set: what is asked of whom, and when that is given up. It decides alone by what it is
+ * told: no I/O, no clock, no randomness of its own. Times are milliseconds of any monotonic clock.
+ *
+ * A chunk that a neighbour holds comes from a neighbour, the rarest first. One that only seeds hold (neighbours that
+ * were complete from the start), or only peers outside the site, is fetched by its designated node alone, so that it
+ * leaves the seed, or crosses the uplink, once. Neighbours tell each other what they are fetching in this way; a claim
+ * holds while its owner is heard at least every `silentMs`.
+ */
+export class Download {
+  readonly #deps: DownloadDeps;
+  readonly #options: DownloadOptions;
+  readonly #prospects: Prospects;
+  readonly #flights = new Flights();
+  readonly #storing = new Set<number>();
+  readonly #urgent = new Map<number, number>();
+  readonly #claims = new Set<number>();
+  #claimed: number[] = [];
+  #unclaimed: number[] = [];
+  /** A running mean of what a first copy takes us, milliseconds. */
+  #firstCopyMs: number | undefined;
+  #everything = true;
+
+  constructor(deps: DownloadDeps, options: Partial<DownloadOptions> = {}) {
+    this.#deps = deps;
+    this.#options = { ...DOWNLOAD_DEFAULTS, ...options };
+    this.#prospects = new Prospects(deps.self, deps.have, this.#options.silentMs);
+  }
+
+  /** False: only urgent chunks are asked for. */
+  set everything(all: boolean) {
+    this.#everything = all;
+  }
+
+  /** Chunks asked for that have not come. */
+  get inFlight(): number {
+    return this.#flights.count;
+  }
+
+  /** Chunks that are neither held, nor asked for, nor on their way into the store. */
+  get wanted(): number {
+    return this.#prospects.shelf.count;
+  }
+
+  /** What we are fetching from a seed or from outside. */
+  get claims(): ReadonlySet<number> {
+    return this.#claims;
+  }
+
+  /** We see a holder outside our site. */
+  get outside(): boolean {
+    return this.#prospects.outside;
+  }
+
+  /** Some peer that we see holds something of the set. */
+  get sources(): boolean {
+    for (const { remote } of this.#prospects.holders.values()) if (remote.map.count > 0) return true;
+    return false;
+  }
+
+  /** Somebody that we see holds the chunk, or it is on its way already. */
+  attainable(index: number): boolean {
+    if (this.#flights.has(index) || this.#storing.has(index)) return true;
+    for (const holder of this.#prospects.holders.values()) if (holder.holds(index)) return true;
+    return false;
+  }
+
+  /** A peer that can be asked, or one that says everything about the set anew. */
+  join(remote: RemotePeer, now: number): void {
+    this.#prospects.join(remote, now);
+  }
+
+  leave(id: string, now: number): void {
+    const holder = this.#prospects.leave(id, now);
+    for (const index of [...(holder?.flights.keys() ?? [])]) this.#land(index, holder as Holder);
+  }
+
+  /** The peer said something: what is new in it, and that it lives. Its `wants` and `outside` may have changed, too. */
+  heard(id: string, news: Heard, now: number): void {
+    const holder = this.#prospects.holders.get(id);
+    if (holder === undefined) return;
+    this.#prospects.heard(holder, news, now);
+    for (const index of news.claimed ?? []) if (this.#claims.has(index)) this.#yield(holder, index);
+  }
+
+  /** Verified bytes came. False when the chunk is of no use: it is held, or on its way into the store. */
+  delivered(id: string, index: number, now: number): boolean {
+    const holder = this.#prospects.holders.get(id);
+    if (holder !== undefined) {
+      const askedAt = holder.flights.get(index);
+      if (askedAt !== undefined && isSource(holder)) this.#tookFirstCopy(now - askedAt);
+      holder.proved();
+      this.#trust(holder);
+      this.#flights.end(index, holder);
+    }
+    if (this.#deps.have.has(index) || this.#storing.has(index)) return false;
+    this.#flights.cancelAll(index);
+    this.#prospects.take(index);
+    this.#storing.add(index);
+    return true;
+  }
+
+  /** A request ended without useful bytes. */
+  ended(id: string, index: number, reason: 'missing' | 'busy' | 'cancelled' | 'corrupt' | 'closed'): void {
+    const holder = this.#prospects.holders.get(id);
+    if (holder === undefined) return;
+    if (reason === 'missing') this.#prospects.missing(holder, index);
+    this.#land(index, holder);
+  }
+
+  /** It is in the store, whoever put it there. */
+  stored(index: number): void {
+    this.#storing.delete(index);
+    this.#urgent.delete(index);
+    this.#claims.delete(index);
+    this.#prospects.take(index);
+    this.#flights.cancelAll(index);
+  }
+
+  /** The store does not have it any more, or could not keep it: it is wanted again. */
+  lost(index: number): void {
+    this.#storing.delete(index);
+    this.#want(index);
+  }
+
+  /** A reader waits for the chunk… */
+  urge(index: number, now: number): void {
+    if (!this.#urgent.has(index)) this.#urgent.set(index, now);
+  }
+
+  /** …and no longer. */
+  calm(index: number): void {
+    this.#urgent.delete(index);
+  }
+
+  /** Gives everything up; the plan that says so is the last. */
+  close(): Plan {
+    for (const index of this.#flights.everything()) this.#flights.cancelAll(index);
+    for (const index of [...this.#claims]) this.#unclaim(index);
+    return this.#result([]);
+  }
+
+  /** What to do now. */
+  plan(now: number, { budget, share = 1, settled = true }: PlanOptions): Plan {
+    const stalled = this.#watch(now);
+    const room = budget > 0 ? this.#room(now, share) : new Map<Holder, number>();
+    if (room.size === 0) return this.#result(stalled);
+    const lifetime = this.#claimLifetime;
+    const claimed = (index: number) => this.#prospects.isClaimed(index, now, lifetime);
+    const { sizes, random } = this.#deps;
+    const ask = (index: number, holder: Holder) => this.#fly(index, holder, now);
+    const deps = { prospects: this.#prospects, sizes, random, claimed, ask };
+    const choice = new Choice(deps, room, { budget, count: MAX_ASKS });
+    if (this.#urgent.size > 0) {
+      const overdue = (index: number) => now - (this.#urgent.get(index) ?? now) >= this.#options.urgentMs;
+      const ours = (index: number) => this.#prospects.designation.isOurs(index) || overdue(index);
+      choice.urgent([...this.#urgent.keys()], (index) => settled && ours(index) && !claimed(index));
+    }
+    if (this.#everything && settled) choice.firstCopies();
+    if (this.#everything) choice.copies();
+    return this.#result(stalled);
+  }
+
+  /** When to plan again if nothing happens before; Infinity when only news can help. */
+  wakeAt(now: number): number {
+    let at = Number.POSITIVE_INFINITY;
+    for (const holder of this.#prospects.holders.values()) {
+      if (holder.flights.size > 0) at = Math.min(at, holder.suspect ? this.#giveUpAt(holder) : suspectAt(holder));
+      if (holder.resting) at = Math.min(at, holder.restUntil);
+      if (this.#prospects.designation.has(holder.id)) at = Math.min(at, holder.heardAt + this.#options.silentMs);
+    }
+    for (const since of this.#urgent.values()) {
+      const overdue = since + this.#options.urgentMs;
+      if (overdue > now) at = Math.min(at, overdue);
+    }
+    return Math.max(at, now + 1);
+  }
+
+  /** Peers with room for more, and something to ask them for. */
+  #room(now: number, share: number): Map<Holder, number> {
+    const room = new Map<Holder, number>();
+    for (const holder of this.#prospects.holders.values()) {
+      if (holder.useful === 0 || holder.suspect || holder.restUntil > now) continue;
+      const { target, room: free, outstanding } = holder.remote.window;
+      // Refill by halves: one message and one look at the set for several chunks.
+      if (free > 0 && (free >= target / 2 || outstanding === 0 || this.#urgent.size > 0))
+        room.set(holder, free * share);
+    }
+    return room;
+  }
+
+  /** Suspects the silent, gives up the dead, lets the rested come back. Returns those given up. */
+  #watch(now: number): string[] {
+    const stalled: string[] = [];
+    let silence = false;
+    for (const holder of this.#prospects.holders.values()) {
+      if (holder.resting && now >= holder.restUntil) this.#prospects.recall(holder, now);
+      if (holder.suspect && suspectAt(holder) > now) this.#trust(holder);
+      if (holder.flights.size > 0 && now >= this.#giveUpAt(holder)) {
+        this.#giveUp(holder, now);
+        stalled.push(holder.id);
+      } else if (holder.flights.size > 0 && now >= suspectAt(holder)) this.#suspect(holder);
+      silence ||= this.#prospects.designation.has(holder.id) && this.#prospects.isSilent(holder, now);
+    }
+    if (silence) this.#prospects.designate(now);
+    return stalled;
+  }
+
+  #giveUpAt({ remote }: Holder): number {
+    const { stallNearMs, stallFarMs } = this.#options;
+    const since = remote.window.silentSince ?? Number.POSITIVE_INFINITY;
+    return Math.max(remote.window.suspectAt, since + (remote.near ? stallNearMs : stallFarMs));
+  }
+
+  /** What it owes us may be asked of others, too. */
+  #suspect(holder: Holder): void {
+    if (holder.suspect) return;
+    holder.suspect = true;
+    for (const index of holder.flights.keys()) if (this.#flights.countOf(index) === 1) this.#want(index);
+  }
+
+  #trust(holder: Holder): void {
+    if (!holder.suspect) return;
+    holder.suspect = false;
+    for (const index of holder.flights.keys()) this.#prospects.take(index);
+  }
+
+  /** Takes back what it owes us; for a while it does not count as a holder. */
+  #giveUp(holder: Holder, now: number): void {
+    holder.suspect = false;
+    for (const index of [...holder.flights.keys()]) {
+      this.#flights.cancel(index, holder);
+      this.#unfly(index);
+    }
+    this.#prospects.rest(holder, now);
+  }
+
+  get #claimLifetime(): number {
+    const [least, most] = CLAIM_MS;
+    return this.#firstCopyMs === undefined ? most : Math.min(most, Math.max(least, CLAIM_TIMES * this.#firstCopyMs));
+  }
+
+  /** A neighbour is fetching the same: the designated one goes on, else the one with the smaller id. */
+  #yield(holder: Holder, index: number): void {
+    const fetcher = this.#prospects.designation.fetcherOf(index);
+    const { self } = this.#deps;
+    if (!holder.remote.near || fetcher === self || (fetcher !== holder.id && self < holder.id)) return;
+    this.#flights.cancelAll(index);
+    this.#unclaim(index);
+    this.#want(index);
+  }
+
+  #tookFirstCopy(delay: number): void {
+    this.#firstCopyMs = this.#firstCopyMs === undefined ? delay : this.#firstCopyMs * 0.8 + delay * 0.2;
+  }
+
+  #unclaim(index: number): void {
+    if (this.#claims.delete(index)) this.#unclaimed.push(index);
+  }
+
+  #want(index: number): void {
+    if (!this.#deps.have.has(index) && !this.#storing.has(index)) this.#prospects.put(index);
+  }
+
+  #fly(index: number, holder: Holder, now: number): void {
+    this.#prospects.take(index);
+    this.#flights.start(index, holder, now);
+    if (!isSource(holder) || this.#claims.has(index)) return;
+    this.#claims.add(index);
+    this.#claimed.push(index);
+  }
+
+  #land(index: number, holder: Holder): void {
+    if (this.#flights.end(index, holder)) this.#unfly(index);
+  }
+
+  /** A flight brought nothing: unless another one may, the chunk is wanted again. */
+  #unfly(index: number): void {
+    if (this.#flights.has(index)) return;
+    this.#unclaim(index);
+    this.#want(index);
+  }
+
+  #result(stalled: readonly string[]): Plan {
+    const claimed = this.#claimed.filter((index) => this.#claims.has(index));
+    const { designation, shelf } = this.#prospects;
+    const plan = {
+      ...this.#flights.errands(),
+      claimed,
+      urgentNews:
+        claimed.some((index) => !designation.isOurs(index)) || (claimed.length > 0 && shelf.countOf(OURS) < FEW),
+      unclaimed: this.#unclaimed.filter((index) => !this.#claims.has(index)),
+      stalled,
+    };
+    this.#claimed = [];
+    this.#unclaimed = [];
+    return plan;
+  }
+}
+
+function isSource({ remote, seed }: Holder): boolean {
+  return !remote.near || seed;
+}
+
+function suspectAt({ remote }: Holder): number {
+  return remote.window.suspectAt;
+}

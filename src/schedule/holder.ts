@@ -1,0 +1,123 @@
+import type { HaveMap } from './have-map.ts';
+import type { Window } from './window.ts';
+
+/**
+ * A peer as the caller knows it. The core reads it and never changes it, so that its parts may be shared: the window by
+ * all sets, the map (in the simulator) by all nodes that heard the same. The caller changes it, then says `heard`.
+ */
+export interface RemotePeer {
+  readonly id: string;
+  /** Of our site: bytes from it cost no uplink. */
+  readonly near: boolean;
+  /** What it says that it holds. */
+  readonly map: HaveMap;
+  /** It is downloading the set. */
+  readonly wants: boolean;
+  /** It sees a holder outside its site. */
+  readonly outside: boolean;
+  readonly window: Window;
+}
+
+/** Claims of one peer that count at a time: more than any window holds. */
+const MAX_CLAIMS = 1024;
+/** Claims let lapse, beyond those kept, after which a peer's word is worth nothing. */
+const MAX_LAPSED = 16;
+/** First rest of a peer that owed us something and fell silent, milliseconds; doubled each time, up to the longest. */
+const REST_MS = 1_000;
+const LONGEST_REST_MS = 60_000;
+
+/** A peer as one download sees it: what it can give us, what it owes us, what it says it is fetching itself. */
+export class Holder {
+  readonly remote: RemotePeer;
+  /** It was complete when we met it. Its uplink is the scarce one: it should send each chunk once before any twice. */
+  readonly seed: boolean;
+  /** How many chunks that are on our shelf it holds. */
+  useful = 0;
+  /** Chunks that we asked it for, and when. */
+  readonly flights: Map<number, number>;
+  /** When it last said anything, of this set. */
+  heardAt: number;
+  /** What it owes us has been put on the shelf again. */
+  suspect: boolean;
+  /** It gave us nothing for so long that it does not count as a holder until then. */
+  restUntil: number;
+  #rest: number;
+  /** What it said that it had and did not give. */
+  readonly #missing = new Set<number>();
+  readonly #claims = new Map<number, number>();
+  #kept: number;
+  #lapsed: number;
+
+  /** @param before the same peer, as it was before it said everything anew */
+  constructor(remote: RemotePeer, now: number, before?: Holder) {
+    this.remote = remote;
+    this.seed = before?.seed ?? remote.map.complete;
+    this.heardAt = now;
+    this.flights = before?.flights ?? new Map();
+    this.suspect = before?.suspect ?? false;
+    this.restUntil = before?.restUntil ?? Number.NEGATIVE_INFINITY;
+    this.#rest = before ? before.#rest : REST_MS;
+    this.#kept = before ? before.#kept : 0;
+    this.#lapsed = before ? before.#lapsed : 0;
+  }
+
+  get id(): string {
+    return this.remote.id;
+  }
+
+  get resting(): boolean {
+    return this.restUntil > Number.NEGATIVE_INFINITY;
+  }
+
+  holds(index: number): boolean {
+    return this.remote.map.has(index) && !this.#missing.has(index);
+  }
+
+  /** It said that it has the chunk: what it failed to give before, it may have now. */
+  gained(index: number): void {
+    this.#missing.delete(index);
+    if (this.#claims.delete(index)) this.#kept += 1;
+  }
+
+  /** It said that it has the chunk, and then that it has not. */
+  failed(index: number): void {
+    this.#missing.add(index);
+  }
+
+  /** Bytes came from it. */
+  proved(): void {
+    this.#rest = REST_MS;
+  }
+
+  rest(now: number): void {
+    this.restUntil = now + this.#rest;
+    this.#rest = Math.min(LONGEST_REST_MS, this.#rest * 2);
+  }
+
+  /** It says that it is fetching the chunk from a seed or from outside. */
+  claim(index: number, now: number): void {
+    if (this.#claims.size < MAX_CLAIMS && !this.#claims.has(index)) this.#claims.set(index, now);
+  }
+
+  unclaim(index: number): void {
+    this.#claims.delete(index);
+  }
+
+  /** True when it said within `lifetime` milliseconds that it is fetching the chunk, and keeps such promises. */
+  claims(index: number, now: number, lifetime: number): boolean {
+    const since = this.#claims.get(index);
+    if (since === undefined || !this.reliable) return false;
+    if (now - since < lifetime) return true;
+    // The entry stays, so that saying it again does not make it younger.
+    if (Number.isFinite(since)) {
+      this.#claims.set(index, Number.NEGATIVE_INFINITY);
+      this.#lapsed += 1;
+    }
+    return false;
+  }
+
+  /** It does what it says. */
+  get reliable(): boolean {
+    return this.#lapsed <= MAX_LAPSED + this.#kept;
+  }
+}

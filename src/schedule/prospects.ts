@@ -1,0 +1,169 @@
+import { Designation } from './designation.ts';
+import type { HaveMap } from './have-map.ts';
+import { Holder, type RemotePeer } from './holder.ts';
+import { Shelf } from './shelf.ts';
+
+/** What a peer said that is new. The caller has changed its map, and names only what really changed in it. */
+export interface Heard {
+  readonly added?: readonly number[];
+  readonly lost?: readonly number[];
+  readonly claimed?: readonly number[];
+  readonly unclaimed?: readonly number[];
+}
+
+/** Ranks on the shelf: first copies that are ours to fetch, those of others, then by the number of neighbours. */
+export const OURS = 0;
+export const THEIRS = 1;
+const RANKS = 34;
+
+/** What is still to be had of a set, who holds it, and who of the site fetches what no neighbour holds yet. */
+export class Prospects {
+  readonly holders = new Map<string, Holder>();
+  /** Chunks that are wanted and not asked for. */
+  readonly shelf: Shelf;
+  readonly designation: Designation;
+  readonly #self: string;
+  readonly #silentMs: number;
+  /** How many neighbours that are no seeds hold each chunk. */
+  readonly #spread: Uint16Array;
+
+  /** @param silentMs a neighbour that says nothing for this long fetches nothing for us */
+  constructor(self: string, have: HaveMap, silentMs: number) {
+    this.#self = self;
+    this.#silentMs = silentMs;
+    this.shelf = new Shelf(have.size, RANKS);
+    this.#spread = new Uint16Array(have.size);
+    this.designation = new Designation(have.size, self);
+    for (let index = 0; index < have.size; index += 1) if (!have.has(index)) this.shelf.put(index, OURS);
+  }
+
+  join(remote: RemotePeer, now: number): Holder {
+    const known = this.holders.get(remote.id);
+    if (known !== undefined) this.#count(known, -1);
+    const holder = new Holder(remote, now, known);
+    this.holders.set(remote.id, holder);
+    this.#count(holder, 1);
+    this.designate(now);
+    return holder;
+  }
+
+  leave(id: string, now: number): Holder | undefined {
+    const holder = this.holders.get(id);
+    if (holder === undefined) return undefined;
+    this.#count(holder, -1);
+    this.holders.delete(id);
+    this.designate(now);
+    return holder;
+  }
+
+  heard(holder: Holder, { added = [], lost = [], claimed = [], unclaimed = [] }: Heard, now: number): void {
+    holder.heardAt = now;
+    if (holder.remote.near) for (const index of claimed) holder.claim(index, now);
+    for (const index of unclaimed) holder.unclaim(index);
+    for (const index of lost) this.#changed(holder, index, -1);
+    for (const index of added) {
+      holder.gained(index);
+      this.#changed(holder, index, 1);
+    }
+    this.designate(now);
+  }
+
+  /** It was asked for the chunk and does not have it. */
+  missing(holder: Holder, index: number): void {
+    if (!holder.holds(index)) return;
+    this.#changed(holder, index, -1);
+    holder.failed(index);
+  }
+
+  /** From now on it does not count as a holder… */
+  rest(holder: Holder, now: number): void {
+    if (!holder.resting) this.#count(holder, -1);
+    holder.rest(now);
+    this.designate(now);
+  }
+
+  /** …and now it does again. */
+  recall(holder: Holder, now: number): void {
+    holder.restUntil = Number.NEGATIVE_INFINITY;
+    this.#count(holder, 1);
+    this.designate(now);
+  }
+
+  put(index: number): void {
+    if (this.shelf.has(index)) return;
+    this.shelf.put(index, this.#rankOf(index));
+    for (const holder of this.holders.values()) if (!holder.resting && holder.holds(index)) holder.useful += 1;
+  }
+
+  take(index: number): void {
+    if (!this.shelf.take(index)) return;
+    for (const holder of this.holders.values()) if (!holder.resting && holder.holds(index)) holder.useful -= 1;
+  }
+
+  /** How many neighbours that are no seeds hold the chunk. */
+  spread(index: number): number {
+    return this.#spread[index] ?? 0;
+  }
+
+  /** A neighbour holds everything from the start, so that nothing has to come from outside. */
+  get seeded(): boolean {
+    for (const holder of this.holders.values()) if (holder.remote.near && holder.seed && !holder.resting) return true;
+    return false;
+  }
+
+  get outside(): boolean {
+    for (const { remote } of this.holders.values()) if (!remote.near && remote.map.count > 0) return true;
+    return false;
+  }
+
+  /** Agrees with the neighbours on who fetches what: those who download it, can reach a source, and are alive. */
+  designate(now: number): void {
+    const { seeded } = this;
+    const moved = (index: number) => {
+      if (this.shelf.has(index)) this.shelf.put(index, this.#rankOf(index));
+    };
+    const gone = new Set(this.designation.participants);
+    gone.delete(this.#self);
+    for (const holder of this.holders.values()) {
+      const { near, wants, outside } = holder.remote;
+      if (!near || !wants || !(seeded || outside) || !holder.reliable || this.isSilent(holder, now)) continue;
+      gone.delete(holder.id);
+      this.designation.add(holder.id, moved);
+    }
+    for (const id of gone) this.designation.remove(id, moved);
+  }
+
+  isSilent(holder: Holder, now: number): boolean {
+    return now - holder.heardAt >= this.#silentMs;
+  }
+
+  /** A neighbour says that it is fetching the chunk, and nothing speaks against it. @param lifetime milliseconds */
+  isClaimed(index: number, now: number, lifetime: number): boolean {
+    for (const holder of this.holders.values())
+      if (!this.isSilent(holder, now) && holder.claims(index, now, lifetime)) return true;
+    return false;
+  }
+
+  #rankOf(index: number): number {
+    const spread = this.spread(index);
+    if (spread > 0) return Math.min(THEIRS + spread, RANKS - 1);
+    return this.designation.isOurs(index) ? OURS : THEIRS;
+  }
+
+  /** One peer holds a chunk more or less. */
+  #changed(holder: Holder, index: number, by: 1 | -1): void {
+    if (holder.resting) return;
+    const wanted = this.shelf.has(index);
+    if (wanted) holder.useful += by;
+    if (!holder.remote.near || holder.seed) return;
+    this.#spread[index] = this.spread(index) + by;
+    if (wanted) this.shelf.put(index, this.#rankOf(index));
+  }
+
+  /** Everything that a peer holds, at once. */
+  #count(holder: Holder, by: 1 | -1): void {
+    const { map } = holder.remote;
+    if (holder.resting || map.count === 0) return;
+    for (let index = 0; index < map.size; index += 1) if (holder.holds(index)) this.#changed(holder, index, by);
+  }
+}
