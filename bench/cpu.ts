@@ -36,11 +36,14 @@ const RECORDED_ROUNDS = 3;
 
 export async function run(argv: string[], { signal }: { signal: AbortSignal }): Promise<void> {
   const course = await parseCourse(argv, DEFAULTS, OWN);
-  const { nodes, payloadBytes, rounds, seed, directory } = course;
+  const { nodes, payloadBytes, rounds, seed, directory, profile } = course;
   const [, ...peers] = course.contenders;
   const lanes = (course.own['lanes'] ?? '').split(',').map(onLane);
   await using scene = await openScene(
-    { sites: [{ name: 'edge', nodes }], originSite: 'edge', ...(directory !== undefined && { directory }) },
+    {
+      ...{ sites: [{ name: 'edge', nodes }], originSite: 'edge' },
+      ...{ ...(directory !== undefined && { directory }), ...(profile !== undefined && { profile }) },
+    },
     { signal },
   );
   const payload = await makePayload(join(scene.directory, 'payload', 'payload.bin'), payloadBytes, seed);
