@@ -11,10 +11,14 @@ const src = join(root, 'src');
 const rooms: Record<string, { may: readonly string[]; why: string }> = {
   observe: { may: [], why: 'everyone speaks through it, so it may know no one' },
   content: { may: ['observe'], why: 'chunks are true whoever carries them' },
+  import: { may: ['content'], why: 'turns files into chunks on all cores; nothing that reads them back needs that' },
   store: { may: ['content', 'observe'], why: 'keeps chunks on disk; nobody below it knows that there is a disk' },
   schedule: { may: [], why: 'pure decisions: the simulator runs the same code as the agent' },
   lane: { may: ['content', 'observe'], why: 'carries chunk bytes between two peers; which chunks is not its business' },
-  delta: { may: ['content', 'observe'], why: 'what is new in a chunk does not depend on who sends it, or why' },
+  delta: {
+    may: ['import', 'content', 'observe'],
+    why: 'what is new in a chunk does not depend on who sends it, or why',
+  },
   exchange: {
     may: ['lane', 'delta', 'content', 'schedule', 'observe'],
     why: 'moves chunks between two peers; who they are is not its business',
@@ -41,6 +45,7 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
     may: [
       'observe',
       'content',
+      'import',
       'store',
       'schedule',
       'delta',

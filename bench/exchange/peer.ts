@@ -13,7 +13,7 @@ import { tcp } from '@libp2p/tcp';
 import { multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p } from 'libp2p';
 import { CID } from 'multiformats/cid';
-import { importFile } from '../../src/content/import-file.ts';
+import { importFile } from '../../src/import/import-file.ts';
 import { readManifest } from '../../src/content/manifest.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { importFile } from '../../src/content/import-file.ts';
+import { importFile } from '../../src/import/import-file.ts';
 import type { Manifest } from '../../src/content/manifest.ts';
 import type { PackStore } from '../../src/store/pack-store.ts';
 import { seededBytes } from './random.ts';

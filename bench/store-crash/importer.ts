@@ -1,5 +1,5 @@
 /** A process that is killed: imports what comes on standard input into the store DIRECTORY, and tells how far it is. */
-import { importFile } from '../../src/content/import-file.ts';
+import { importFile } from '../../src/import/import-file.ts';
 import { ToldStore } from './told-store.ts';
 import { say } from './word.ts';
 

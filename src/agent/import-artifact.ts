@@ -2,7 +2,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { importFile } from '../content/import-file.ts';
+import { importFile } from '../import/import-file.ts';
 import type { Manifest } from '../content/manifest.ts';
 import type { ArtifactRef } from '../release/release.ts';
 import { PIECE_BYTES } from '../release/ticket.ts';

@@ -21,6 +21,8 @@ export interface ChunkSource {
 export interface Encoded {
   readonly encoding: 'plain' | 'zstd';
   readonly bytes: Uint8Array;
+  /** CRC-32 of `bytes`, where it is known already. */
+  readonly crc32?: number;
 }
 
 export interface EncodedOptions extends GetOptions {

@@ -1,4 +1,4 @@
-import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
+import { constants, zstdCompressSync, zstdDecompress } from 'node:zlib';
 import type { Encoded } from './chunk-source.ts';
 
 /**
@@ -19,15 +19,13 @@ const PROBE_RUN_BYTES = 128;
  */
 const PROBE_THRESHOLD = 1.1;
 
-/** The chunk as zstd leaves it, made in libuv's pool; undefined when that does not pay. */
-export async function compressed(bytes: Uint8Array): Promise<Encoded | undefined> {
+/** The chunk as zstd leaves it, made on the calling thread; undefined when that does not pay. */
+export function compressed(bytes: Uint8Array): Encoded | undefined {
   if (!isLikelyCompressible(bytes)) return undefined;
   const most = Math.floor(bytes.length * WORTH);
-  const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>();
   // One buffer for the result, and not a list of 16 KiB ones that is copied together at the end.
   const options = { chunkSize: Math.max(64, most), params: { [constants.ZSTD_c_compressionLevel]: LEVEL } };
-  zstdCompress(bytes, options, (error, result) => (error ? reject(error) : resolve(result)));
-  const frame = await promise;
+  const frame = zstdCompressSync(bytes, options);
   return frame.length <= most ? { encoding: 'zstd', bytes: frame } : undefined;
 }
 

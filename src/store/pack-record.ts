@@ -48,7 +48,7 @@ const MAX_MULTIHASH = 128;
 const MAX_HEADER_BYTES = FIXED + MAX_MULTIHASH + 8;
 export const MAX_RECORD_BYTES = MAX_HEADER_BYTES + MAX_CHUNK_BYTES;
 
-/** The header for a payload, of which it takes the CRC when `payload` has none yet. */
+/** The header for a payload, whose CRC it takes when that is not known. */
 export function encodeHeader(cid: CID, stored: Encoded, plainBytes: number): Buffer {
   const hash = cid.multihash.bytes;
   const header = Buffer.allocUnsafe(FIXED + hash.length + 8);
@@ -60,7 +60,7 @@ export function encodeHeader(cid: CID, stored: Encoded, plainBytes: number): Buf
   header.writeUInt32BE(stored.bytes.length, 12);
   header.writeUInt32BE(plainBytes, 16);
   header.set(hash, FIXED);
-  header.writeUInt32BE(crc32(stored.bytes), header.length - 8);
+  header.writeUInt32BE(stored.crc32 ?? crc32(stored.bytes), header.length - 8);
   header.writeUInt32BE(crc32(header.subarray(0, -4)), header.length - 4);
   return header;
 }

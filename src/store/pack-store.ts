@@ -250,8 +250,8 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     }
     const running = this.#putting.get(key);
     if (running) return await running;
-    const compressed = encoded?.encoding === 'zstd' && encoded.bytes.length < bytes.length;
-    const stored: Encoded = compressed ? encoded : { encoding: 'plain', bytes };
+    const isLarger = encoded?.encoding === 'zstd' && encoded.bytes.length >= bytes.length;
+    const stored: Encoded = encoded && !isLarger ? encoded : { encoding: 'plain', bytes };
     const put = this.#writer.append({ cid, stored, plainBytes: bytes.length }).finally(() => this.#putting.delete(key));
     this.#putting.set(key, put);
     await put;

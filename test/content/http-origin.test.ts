@@ -8,9 +8,9 @@ import { chunkCid } from '../../src/content/chunk.ts';
 import { CorruptChunk } from '../../src/content/chunk-source.ts';
 import { Chunker } from '../../src/content/chunker.ts';
 import { httpOrigin, UnusableOrigin } from '../../src/content/http-origin.ts';
-import { importFile } from '../../src/content/import-file.ts';
 import { readArtifact } from '../../src/content/read-artifact.ts';
 import { verified } from '../../src/content/verified.ts';
+import { importFile } from '../../src/import/import-file.ts';
 import { MemoryStore } from '../fakes/memory-store.ts';
 
 const { signal } = new AbortController();

@@ -5,9 +5,9 @@ import fc from 'fast-check';
 import type { CID } from 'multiformats/cid';
 import { type ChunkSource, CorruptChunk } from '../../src/content/chunk-source.ts';
 import { Chunker } from '../../src/content/chunker.ts';
-import { importFile } from '../../src/content/import-file.ts';
 import { MissingChunk } from '../../src/content/manifest.ts';
 import { readArtifact } from '../../src/content/read-artifact.ts';
+import { importFile } from '../../src/import/import-file.ts';
 import { MemoryStore } from '../fakes/memory-store.ts';
 
 const { signal } = new AbortController();

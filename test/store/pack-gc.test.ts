@@ -9,8 +9,8 @@ import type { CID } from 'multiformats/cid';
 import { chunkCid } from '../../src/content/chunk.ts';
 import { ChunkSet } from '../../src/content/chunk-set.ts';
 import { Chunker } from '../../src/content/chunker.ts';
-import { importFile } from '../../src/content/import-file.ts';
 import { readArtifact } from '../../src/content/read-artifact.ts';
+import { importFile } from '../../src/import/import-file.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { PackStore, type PackStoreOptions } from '../../src/store/pack-store.ts';
 

@@ -9,9 +9,9 @@ import { CID } from 'multiformats/cid';
 import { seeded, seededBytes } from '../../bench/store-crash/random.ts';
 import { RAW } from '../../src/content/chunk.ts';
 import { Chunker } from '../../src/content/chunker.ts';
-import { importFile } from '../../src/content/import-file.ts';
 import { type Leaf, readManifest } from '../../src/content/manifest.ts';
 import { readArtifact } from '../../src/content/read-artifact.ts';
+import { importFile } from '../../src/import/import-file.ts';
 import { MemoryStore } from '../fakes/memory-store.ts';
 
 const { signal } = new AbortController();
