@@ -13,7 +13,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file exchange/exchange.proto.
  */
 export const file_exchange_exchange: GenFile = /*@__PURE__*/
-  fileDesc("ChdleGNoYW5nZS9leGNoYW5nZS5wcm90bxIRYm9vdG1lc2guZXhjaGFuZ2Ui8wMKD0V4Y2hhbmdlTWVzc2FnZRIpCgVoZWxsbxgBIAEoCzIYLmJvb3RtZXNoLmV4Y2hhbmdlLkhlbGxvSAASMQoJc3Vic2NyaWJlGAIgASgLMhwuYm9vdG1lc2guZXhjaGFuZ2UuU3Vic2NyaWJlSAASLQoHZGVjbGluZRgDIAEoCzIaLmJvb3RtZXNoLmV4Y2hhbmdlLkRlY2xpbmVIABI1Cgt1bnN1YnNjcmliZRgEIAEoCzIeLmJvb3RtZXNoLmV4Y2hhbmdlLlVuc3Vic2NyaWJlSAASJwoEaGF2ZRgFIAEoCzIXLmJvb3RtZXNoLmV4Y2hhbmdlLkhhdmVIABItCgdyZXF1ZXN0GAYgASgLMhouYm9vdG1lc2guZXhjaGFuZ2UuUmVxdWVzdEgAEisKBmNhbmNlbBgHIAEoCzIZLmJvb3RtZXNoLmV4Y2hhbmdlLkNhbmNlbEgAEikKBWVuZGVkGAggASgLMhguYm9vdG1lc2guZXhjaGFuZ2UuRW5kZWRIABIuCghsYW5lX2FzaxgJIAEoCzIaLmJvb3RtZXNoLmV4Y2hhbmdlLkxhbmVBc2tIABI0CgtsYW5lX3RpY2tldBgKIAEoCzIdLmJvb3RtZXNoLmV4Y2hhbmdlLkxhbmVUaWNrZXRIAEIGCgRib2R5IjgKBUhlbGxvEg8KB3ZlcnNpb24YASABKA0SDwoHYWNjZXB0cxgCIAEoDRINCgVsYW5lcxgDIAEoDSKJAQoJU3Vic2NyaWJlEg4KBmhhbmRsZRgBIAEoDRILCgNzZXQYAiABKAwSDgoGY2h1bmtzGAMgASgNEgwKBGhhdmUYBCABKAwSEAoIY29tcGxldGUYBSABKAgSDQoFd2FudHMYBiABKAgSDwoHb3V0c2lkZRgHIAEoCBIPCgdjbGFpbWVkGAggAygNIhkKB0RlY2xpbmUSDgoGaGFuZGxlGAEgASgNIh0KC1Vuc3Vic2NyaWJlEg4KBmhhbmRsZRgBIAEoDSJ3CgRIYXZlEg4KBmhhbmRsZRgBIAEoDRINCgVhZGRlZBgCIAMoDRIPCgdjbGFpbWVkGAMgAygNEhEKCXVuY2xhaW1lZBgEIAMoDRIMCgRsb3N0GAUgAygNEg0KBXdhbnRzGAYgASgIEg8KB291dHNpZGUYByABKAgiRQoHUmVxdWVzdBItCgVpdGVtcxgBIAMoCzIeLmJvb3RtZXNoLmV4Y2hhbmdlLlJlcXVlc3RJdGVtEgsKA29sZBgCIAMoDCKCAQoLUmVxdWVzdEl0ZW0SCgoCaWQYASABKA0SDgoGaGFuZGxlGAIgASgNEg0KBWluZGV4GAMgASgNEgsKA2NpZBgEIAEoDBItCghwcmlvcml0eRgFIAEoDjIbLmJvb3RtZXNoLmV4Y2hhbmdlLlByaW9yaXR5EgwKBGxpa2UYBiADKA0iFQoGQ2FuY2VsEgsKA2lkcxgBIAMoDSI5CgVFbmRlZBIPCgdtaXNzaW5nGAEgAygNEgwKBGJ1c3kYAiADKA0SEQoJY2FuY2VsbGVkGAMgAygNIhgKB0xhbmVBc2sSDQoFbGFuZXMYASABKA0iWwoKTGFuZVRpY2tldBIMCgRsYW5lGAEgASgNEgwKBHBvcnQYAiABKA0SCgoCaWQYAyABKAwSDgoGc2VjcmV0GAQgASgMEhUKDWRpYWxsZXJfc2VuZHMYBSABKAgqUQoIUHJpb3JpdHkSFwoTUFJJT1JJVFlfRk9SRUdST1VORBAAEhcKE1BSSU9SSVRZX0JBQ0tHUk9VTkQQARITCg9QUklPUklUWV9VUkdFTlQQAmIGcHJvdG8z");
+  fileDesc("ChdleGNoYW5nZS9leGNoYW5nZS5wcm90bxIRYm9vdG1lc2guZXhjaGFuZ2UioAQKD0V4Y2hhbmdlTWVzc2FnZRIpCgVoZWxsbxgBIAEoCzIYLmJvb3RtZXNoLmV4Y2hhbmdlLkhlbGxvSAASMQoJc3Vic2NyaWJlGAIgASgLMhwuYm9vdG1lc2guZXhjaGFuZ2UuU3Vic2NyaWJlSAASLQoHZGVjbGluZRgDIAEoCzIaLmJvb3RtZXNoLmV4Y2hhbmdlLkRlY2xpbmVIABI1Cgt1bnN1YnNjcmliZRgEIAEoCzIeLmJvb3RtZXNoLmV4Y2hhbmdlLlVuc3Vic2NyaWJlSAASJwoEaGF2ZRgFIAEoCzIXLmJvb3RtZXNoLmV4Y2hhbmdlLkhhdmVIABItCgdyZXF1ZXN0GAYgASgLMhouYm9vdG1lc2guZXhjaGFuZ2UuUmVxdWVzdEgAEisKBmNhbmNlbBgHIAEoCzIZLmJvb3RtZXNoLmV4Y2hhbmdlLkNhbmNlbEgAEikKBWVuZGVkGAggASgLMhguYm9vdG1lc2guZXhjaGFuZ2UuRW5kZWRIABIuCghsYW5lX2FzaxgJIAEoCzIaLmJvb3RtZXNoLmV4Y2hhbmdlLkxhbmVBc2tIABI0CgtsYW5lX3RpY2tldBgKIAEoCzIdLmJvb3RtZXNoLmV4Y2hhbmdlLkxhbmVUaWNrZXRIABIrCgZ1cGxpbmsYCyABKAsyGS5ib290bWVzaC5leGNoYW5nZS5VcGxpbmtIAEIGCgRib2R5IjgKBUhlbGxvEg8KB3ZlcnNpb24YASABKA0SDwoHYWNjZXB0cxgCIAEoDRINCgVsYW5lcxgDIAEoDSKJAQoJU3Vic2NyaWJlEg4KBmhhbmRsZRgBIAEoDRILCgNzZXQYAiABKAwSDgoGY2h1bmtzGAMgASgNEgwKBGhhdmUYBCABKAwSEAoIY29tcGxldGUYBSABKAgSDQoFd2FudHMYBiABKAgSDwoHb3V0c2lkZRgHIAEoCBIPCgdjbGFpbWVkGAggAygNIhkKB0RlY2xpbmUSDgoGaGFuZGxlGAEgASgNIh0KC1Vuc3Vic2NyaWJlEg4KBmhhbmRsZRgBIAEoDSJ3CgRIYXZlEg4KBmhhbmRsZRgBIAEoDRINCgVhZGRlZBgCIAMoDRIPCgdjbGFpbWVkGAMgAygNEhEKCXVuY2xhaW1lZBgEIAMoDRIMCgRsb3N0GAUgAygNEg0KBXdhbnRzGAYgASgIEg8KB291dHNpZGUYByABKAgiRQoHUmVxdWVzdBItCgVpdGVtcxgBIAMoCzIeLmJvb3RtZXNoLmV4Y2hhbmdlLlJlcXVlc3RJdGVtEgsKA29sZBgCIAMoDCKCAQoLUmVxdWVzdEl0ZW0SCgoCaWQYASABKA0SDgoGaGFuZGxlGAIgASgNEg0KBWluZGV4GAMgASgNEgsKA2NpZBgEIAEoDBItCghwcmlvcml0eRgFIAEoDjIbLmJvb3RtZXNoLmV4Y2hhbmdlLlByaW9yaXR5EgwKBGxpa2UYBiADKA0iFQoGQ2FuY2VsEgsKA2lkcxgBIAMoDSI5CgVFbmRlZBIPCgdtaXNzaW5nGAEgAygNEgwKBGJ1c3kYAiADKA0SEQoJY2FuY2VsbGVkGAMgAygNIiIKBlVwbGluaxIMCgRkb3duGAEgASgIEgoKAnVwGAIgASgIIhgKB0xhbmVBc2sSDQoFbGFuZXMYASABKA0iWwoKTGFuZVRpY2tldBIMCgRsYW5lGAEgASgNEgwKBHBvcnQYAiABKA0SCgoCaWQYAyABKAwSDgoGc2VjcmV0GAQgASgMEhUKDWRpYWxsZXJfc2VuZHMYBSABKAgqUQoIUHJpb3JpdHkSFwoTUFJJT1JJVFlfRk9SRUdST1VORBAAEhcKE1BSSU9SSVRZX0JBQ0tHUk9VTkQQARITCg9QUklPUklUWV9VUkdFTlQQAmIGcHJvdG8z");
 
 /**
  * @generated from message bootmesh.exchange.ExchangeMessage
@@ -82,6 +82,12 @@ export type ExchangeMessage = Message<"bootmesh.exchange.ExchangeMessage"> & {
      */
     value: LaneTicket;
     case: "laneTicket";
+  } | {
+    /**
+     * @generated from field: bootmesh.exchange.Uplink uplink = 11;
+     */
+    value: Uplink;
+    case: "uplink";
   } | { case: undefined; value?: undefined };
 };
 
@@ -408,6 +414,31 @@ export const EndedSchema: GenMessage<Ended> = /*@__PURE__*/
   messageDesc(file_exchange_exchange, 9);
 
 /**
+ * To neighbours, in sites whose uplink has a cap: whether the sender fetches chunks from outside of the site, and sends
+ * them there. Holds until the next one.
+ *
+ * @generated from message bootmesh.exchange.Uplink
+ */
+export type Uplink = Message<"bootmesh.exchange.Uplink"> & {
+  /**
+   * @generated from field: bool down = 1;
+   */
+  down: boolean;
+
+  /**
+   * @generated from field: bool up = 2;
+   */
+  up: boolean;
+};
+
+/**
+ * Describes the message bootmesh.exchange.Uplink.
+ * Use `create(UplinkSchema)` to create a new message.
+ */
+export const UplinkSchema: GenMessage<Uplink> = /*@__PURE__*/
+  messageDesc(file_exchange_exchange, 10);
+
+/**
  * "Send me your chunks over one of these fast lanes" (bits as in Hello.lanes); 0: "I have left the fast lane, send over
  * the libp2p stream".
  *
@@ -425,7 +456,7 @@ export type LaneAsk = Message<"bootmesh.exchange.LaneAsk"> & {
  * Use `create(LaneAskSchema)` to create a new message.
  */
 export const LaneAskSchema: GenMessage<LaneAsk> = /*@__PURE__*/
-  messageDesc(file_exchange_exchange, 10);
+  messageDesc(file_exchange_exchange, 11);
 
 /**
  * The answer to a LaneAsk: "dial me at this port, with this ticket". Or, unasked: "dial me, and send me your chunks",
@@ -469,7 +500,7 @@ export type LaneTicket = Message<"bootmesh.exchange.LaneTicket"> & {
  * Use `create(LaneTicketSchema)` to create a new message.
  */
 export const LaneTicketSchema: GenMessage<LaneTicket> = /*@__PURE__*/
-  messageDesc(file_exchange_exchange, 11);
+  messageDesc(file_exchange_exchange, 12);
 
 /**
  * @generated from enum bootmesh.exchange.Priority

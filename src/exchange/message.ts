@@ -66,6 +66,7 @@ export type Message =
       readonly wants: boolean;
       readonly outside: boolean;
     }
+  | { readonly kind: 'uplink'; readonly down: boolean; readonly up: boolean }
   | { readonly kind: 'request'; readonly items: readonly RequestItem[] }
   | { readonly kind: 'cancel'; readonly ids: readonly number[] }
   | {
@@ -141,6 +142,8 @@ export function decodeMessage(bytes: Uint8Array): Message {
       within('ends', missing.length + busy.length + cancelled.length, MESSAGE_LIMITS.batch);
       return { kind: 'ended', missing, busy, cancelled };
     }
+    case 'uplink':
+      return { kind: 'uplink', down: body.value.down, up: body.value.up };
     case 'laneAsk':
       return { kind: 'lane-ask', lanes: body.value.lanes };
     case 'laneTicket':
@@ -202,6 +205,8 @@ function bodyOf(message: Message): WireBody {
   switch (message.kind) {
     case 'hello':
       return { case: 'hello', value: { version: message.version, accepts: message.accepts, lanes: message.lanes } };
+    case 'uplink':
+      return { case: 'uplink', value: { down: message.down, up: message.up } };
     case 'lane-ask':
       return { case: 'laneAsk', value: { lanes: message.lanes } };
     case 'lane-ticket': {

@@ -63,6 +63,7 @@ const message: fc.Arbitrary<Message> = fc.oneof(
   subscribe,
   fc.record({ kind: fc.constantFrom('decline' as const, 'unsubscribe' as const), handle: u32 }),
   have,
+  fc.record({ kind: fc.constant('uplink' as const), down: fc.boolean(), up: fc.boolean() }),
   fc.record({ kind: fc.constant('request' as const), items: fc.array(item, { maxLength: 10 }) }),
   fc.record({ kind: fc.constant('cancel' as const), ids: list }),
   fc.record({ kind: fc.constant('ended' as const), missing: list, busy: list, cancelled: list }),
