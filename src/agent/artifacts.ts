@@ -8,9 +8,12 @@ import { httpOrigin } from '../content/http-origin.ts';
 import { type Manifest, readManifest } from '../content/manifest.ts';
 import { readArtifact } from '../content/read-artifact.ts';
 import { verified } from '../content/verified.ts';
+import type { Likeness } from '../delta/likeness.ts';
+import { OldVersions } from '../delta/old-versions.ts';
 import type { Log } from '../observe/log.ts';
 import type { PackStore } from '../store/pack-store.ts';
 import type { Swarm } from '../swarm/swarm.ts';
+import { likelyAlike } from './release-pin.ts';
 
 /** Manifests kept in memory; a fleet's channels name far fewer artifacts. */
 const MANIFESTS = 256;
@@ -20,6 +23,12 @@ interface FetchOptions {
   /** foreground: somebody waits for it. @default 'background' */
   readonly priority?: 'foreground' | 'background';
   readonly onProgress?: (progress: { readonly bytes: number; readonly total: number }) => void;
+}
+
+interface CompareOptions {
+  readonly signal: AbortSignal;
+  /** Local files that may be like it. @default none */
+  readonly seeds?: readonly Likeness[];
 }
 
 /** A file that can be read while it is still arriving. */
@@ -37,12 +46,20 @@ export class Artifacts {
   readonly #sources = new Map<string, ChunkSource>();
   readonly #complete = new Set<string>();
   readonly #nodes: ChunkSource;
+  readonly #old: OldVersions;
 
   constructor(deps: { store: PackStore; swarm: Swarm; log: Log }) {
     this.#store = deps.store;
     this.#swarm = deps.swarm;
     this.#log = deps.log.with({ room: 'agent' });
-    this.#nodes = cached(deps.store, coalesced(verified(deps.swarm.blocks, 'swarm')));
+    this.#old = new OldVersions({
+      store: deps.store,
+      candidates: (wanted) => likelyAlike(deps.store.pins, wanted),
+    });
+    const blocks: ChunkSource = {
+      get: (cid, { signal }) => deps.swarm.blocks.get(cid, { signal, like: this.#old.likeNode(cid) }),
+    };
+    this.#nodes = cached(deps.store, coalesced(verified(blocks, 'swarm')));
   }
 
   /** The manifest `cid` names. Rejects as `readManifest` does. */
@@ -50,9 +67,21 @@ export class Artifacts {
     const key = cid.toString();
     const known = this.#manifests.get(key);
     if (known !== undefined) return known;
-    const manifest = await readManifest(cid, this.#nodes, { signal });
+    const nodes = await this.#old.nodes(cid, this.#nodes, { signal });
+    const manifest = await readManifest(cid, nodes, { signal });
     this.#remember(manifest);
     return manifest;
+  }
+
+  /**
+   * While the handle is not disposed of, what is missing of the artifact is asked for compressed against what of
+   * earlier versions here, or of `seeds`, it is like. Undefined when nothing is missing, or nothing is like it.
+   */
+  async compare(manifest: Manifest, { signal, seeds = [] }: CompareOptions): Promise<Disposable | undefined> {
+    if ((await this.heldBytes(manifest)) === manifest.set.bytes) return undefined;
+    const old = await this.#old.like(manifest, { signal });
+    const [best] = [...seeds, ...(old ? [old] : [])].sort((a, b) => b.ties - a.ties);
+    return best && (await this.#swarm.liken(manifest.set, best));
   }
 
   /** A file just imported: everything of it is here. */
@@ -94,6 +123,7 @@ export class Artifacts {
     const { manifest } = held;
     await this.#swarm.share(manifest.set);
     const { signal, priority = 'background', onProgress } = options;
+    using _compared = await this.compare(manifest, { signal });
     const total = manifest.set.bytes;
     const progress = onProgress && ((done: { bytes: number }) => onProgress({ bytes: done.bytes, total }));
     await this.#swarm.download(manifest.set, { priority, signal, ...(progress && { onProgress: progress }) });

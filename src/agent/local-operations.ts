@@ -89,10 +89,11 @@ export class LocalOperations implements Operations {
     return { channel: release.channel, version: release.version, payloadBytes, artifacts: artifactLines(release) };
   }
 
-  async get(input: OperationInput<'get'>, { signal, onProgress, write }: ReadOptions): Promise<GetResult> {
+  async get(input: OperationInput<'get'>, options: ReadOptions): Promise<GetResult> {
+    const { signal, onProgress, write } = options;
     const cid = this.#resolve(input.name);
     const before = this.#bytesIn();
-    await using seeds = await this.#seed(cid, input.seed ?? [], { signal, onProgress });
+    await using seeds = await this.#seed(cid, input.seed ?? [], options);
     const artifact = await this.#node.artifacts.open(cid, { signal, origin: input.origin });
     const hash = createHash('sha256');
     let bytes = 0;

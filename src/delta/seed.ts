@@ -2,7 +2,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import type { CID } from 'multiformats/cid';
 import { type ChunkRef, chunkKey, matches } from '../content/chunk.ts';
 import type { ChunkSource, ChunkStore, GetOptions } from '../content/chunk-source.ts';
-import { importFile } from '../content/import-file.ts';
+import { importFile } from '../import/import-file.ts';
 import type { Leaf, Manifest } from '../content/manifest.ts';
 import { Likeness } from './likeness.ts';
 
