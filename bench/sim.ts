@@ -1,0 +1,86 @@
+import { parseArgs } from 'node:util';
+import { formatRate, parseRate } from '../src/fleet/quantity.ts';
+import { thisMachine } from './record/machine.ts';
+import { check } from './sim/check.ts';
+import { keep } from './sim/keep.ts';
+import { faults } from './sim/outcome.ts';
+import { entryOf, linesOf } from './sim/report.ts';
+import { checked, SCENARIO_DEFAULTS, type Scenario } from './sim/scenario.ts';
+import { simulate } from './sim/simulate.ts';
+
+export const summary =
+  'up to 10,000 nodes in sites with thin uplinks, churn and liars, simulated on the agent’s own decisions';
+
+/** Nodes of a site, when the number of sites is not given. */
+const USUAL_SITE = 50;
+/** Payloads that an uplink may carry. */
+const MOST_UPLINK = 1.1;
+
+const FLAGS: Readonly<Record<string, readonly [meaning: string, value: string]>> = {
+  nodes: ['receivers', String(SCENARIO_DEFAULTS.nodes)],
+  sites: ['sites that they are spread over evenly', `one for ${USUAL_SITE} nodes`],
+  chunks: ['chunks of 64 KiB that each of them needs', String(SCENARIO_DEFAULTS.chunks)],
+  liars: ['share of the nodes that lie, in per cent', String(100 * SCENARIO_DEFAULTS.liars)],
+  churn: ['share of the nodes that die and come back each minute, in per cent', String(100 * SCENARIO_DEFAULTS.churn)],
+  'origin-rate': ['the origin’s link, each way', formatRate(SCENARIO_DEFAULTS.originRate)],
+  rate: ['each node’s link, each way', formatRate(SCENARIO_DEFAULTS.nodeRate)],
+  uplink: ['each site’s uplink, each way, or none', formatRate(SCENARIO_DEFAULTS.uplinkRate ?? 0)],
+  neighbours: ['links of a node to neighbours, at most', String(SCENARIO_DEFAULTS.neighbours)],
+  gateways: ['nodes of a site with links to other sites', String(SCENARIO_DEFAULTS.gateways)],
+  seed: ['of all chance: the same seed, the same run', String(SCENARIO_DEFAULTS.seed)],
+};
+
+export const help = [
+  ...Object.entries(FLAGS).map(([name, [meaning, value]]) => `  --${name.padEnd(16)}${meaning} (${value})`),
+  '  --check           compare with the real runs that the swarm bench has recorded, or runs now',
+  '  --json            the last line of output is one JSON object',
+];
+
+export async function run(argv: string[], { signal }: { signal: AbortSignal }): Promise<void> {
+  const options: Record<string, { type: 'string' | 'boolean' }> = {
+    json: { type: 'boolean' },
+    check: { type: 'boolean' },
+  };
+  for (const name of Object.keys(FLAGS)) options[name] = { type: 'string' };
+  const { values } = parseArgs({ args: argv, options });
+  if (values['check'] === true) return check({ json: values['json'] === true }, { signal });
+  const scenario = checked(scenarioOf(values));
+  const startedAt = performance.now();
+  const outcome = await simulate(scenario, { signal });
+  const ours = entryOf(outcome, scenario, (performance.now() - startedAt) / 1000);
+  for (const line of linesOf(scenario, ours)) console.log(line);
+  const failures = faults(outcome, { mostUplink: MOST_UPLINK });
+  for (const failure of failures) console.error(`FAILED  ${failure}`);
+  if (failures.length > 0) process.exitCode = 1;
+  await keep('sim', { parameters: scenario, ok: failures.length === 0, failures, ours, peers: {} });
+  if (values['json'] === true) console.log(JSON.stringify({ ours, peers: {}, machine: thisMachine() }));
+}
+
+function scenarioOf(values: Readonly<Record<string, string | boolean | undefined>>): Scenario {
+  const number = (name: string, usual: number) => {
+    const value = Number(values[name] ?? usual);
+    if (Number.isFinite(value)) return value;
+    throw new RangeError(`--${name} ${values[name]}: write a number`);
+  };
+  const rate = (name: string, usual: number) => {
+    const value = values[name] === undefined ? usual : parseRate(String(values[name]));
+    if (value) return value;
+    throw new RangeError(`--${name} ${values[name]}: write a rate such as 100Mbit`);
+  };
+  const usual = SCENARIO_DEFAULTS;
+  const nodes = number('nodes', usual.nodes);
+  return {
+    ...usual,
+    nodes,
+    sites: number('sites', Math.ceil(nodes / USUAL_SITE)),
+    chunks: number('chunks', usual.chunks),
+    liars: number('liars', 100 * usual.liars) / 100,
+    churn: number('churn', 100 * usual.churn) / 100,
+    originRate: rate('origin-rate', usual.originRate),
+    nodeRate: rate('rate', usual.nodeRate),
+    uplinkRate: values['uplink'] === 'none' ? undefined : rate('uplink', usual.uplinkRate ?? 0),
+    neighbours: number('neighbours', usual.neighbours),
+    gateways: number('gateways', usual.gateways),
+    seed: number('seed', usual.seed),
+  };
+}
