@@ -37,9 +37,10 @@ const LONGEST_REST_MS = 600_000;
 export class Inlet {
   readonly #deps: InletDeps;
   readonly #resting = new Map<FastKind, { failures: number; until: number }>();
-  readonly #abort = new AbortController();
+  /** Ends what is being opened; made only then. */
+  #abort: AbortController | undefined;
+  #closed = false;
   #open: { readonly kind: FastKind; readonly socket: Socket } | undefined;
-  #opening = false;
   /** Asked again not before, by `performance.now()`. */
   #nextTry = 0;
   #answered: ((ticket: Ticket | undefined) => void) | undefined;
@@ -54,14 +55,15 @@ export class Inlet {
 
   /** We are about to ask the peer for chunks: a fast lane would be welcome. */
   want(): void {
-    if (this.#open !== undefined || this.#opening || this.#abort.signal.aborted) return;
+    if (this.#open !== undefined || this.#abort !== undefined || this.#closed) return;
     const now = performance.now();
     if (now < this.#nextTry || this.#lanes(now) === 0) return;
-    this.#opening = true;
-    void this.#tryAll()
+    const abort = new AbortController();
+    this.#abort = abort;
+    void this.#tryAll(abort.signal)
       .catch((error: unknown) => this.#deps.log.debug('fast lane not opened', { peer: this.#deps.peerId, error }))
       .finally(() => {
-        this.#opening = false;
+        this.#abort = undefined;
       });
   }
 
@@ -81,7 +83,8 @@ export class Inlet {
   }
 
   close(): void {
-    this.#abort.abort();
+    this.#closed = true;
+    this.#abort?.abort(new Error('link closed'));
     this.#open?.socket.destroy();
     this.#open = undefined;
   }
@@ -92,17 +95,17 @@ export class Inlet {
     return lanes;
   }
 
-  async #tryAll(): Promise<void> {
+  async #tryAll(signal: AbortSignal): Promise<void> {
     for (;;) {
       const lanes = this.#lanes(performance.now());
       if (bestOf(lanes) === undefined) return;
       const ticket = await this.#ticket(lanes);
-      if (this.#abort.signal.aborted) return;
+      if (this.#closed) return;
       if (ticket === undefined || (LANE_BITS[ticket.kind] & lanes) === 0) {
         this.#nextTry = performance.now() + REST_MS;
         return;
       }
-      const socket = (await this.#dial(ticket)) ?? (await this.#invite(ticket.kind));
+      const socket = (await this.#dial(ticket, signal)) ?? (await this.#invite(ticket.kind));
       if (socket !== undefined) return this.#attach(ticket.kind, socket);
       this.#rest(ticket.kind);
     }
@@ -121,10 +124,10 @@ export class Inlet {
     }
   }
 
-  async #dial(ticket: Ticket): Promise<Socket | undefined> {
+  async #dial(ticket: Ticket, closing: AbortSignal): Promise<Socket | undefined> {
     const { host } = this.#deps;
     if (host === undefined || ticket.port === 0) return undefined;
-    const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(STEP_MS)]);
+    const signal = AbortSignal.any([closing, AbortSignal.timeout(STEP_MS)]);
     try {
       return await dial({ host, ticket, onBytes: framesInto(this.#deps.sink(ticket.kind)) }, { signal });
     } catch (error) {
@@ -138,7 +141,7 @@ export class Inlet {
     const { promise, resolve } = Promise.withResolvers<Socket | undefined>();
     let open = true;
     const ticket = this.#deps.port?.issue(this.#deps.peerId, { kind, diallerSends: true }, (socket) => {
-      if (!open || this.#abort.signal.aborted) {
+      if (!open || this.#closed) {
         socket.destroy();
         return;
       }
@@ -152,7 +155,7 @@ export class Inlet {
       });
       resolve(socket);
     });
-    if (ticket === undefined || this.#abort.signal.aborted) return undefined;
+    if (ticket === undefined || this.#closed) return undefined;
     const timer = setTimeout(resolve, STEP_MS, undefined);
     this.#deps.invite(ticket);
     try {
@@ -164,7 +167,7 @@ export class Inlet {
   }
 
   #attach(kind: FastKind, socket: Socket): void {
-    if (this.#abort.signal.aborted || socket.destroyed) {
+    if (this.#closed || socket.destroyed) {
       socket.destroy();
       return;
     }

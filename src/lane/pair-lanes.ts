@@ -26,6 +26,8 @@ export interface PairLanesDeps {
   lost(requests: readonly number[]): void;
 }
 
+/** Dialling a peer that cannot dial us, milliseconds: it waits no longer. */
+const CALL_MS = 1_000;
 /** In the ticket of one who has no port: "I would, but you would have to be dialled". */
 const NOTHING = new Uint8Array();
 
@@ -34,10 +36,11 @@ export class PairLanes {
   readonly #deps: PairLanesDeps;
   readonly #outlet: Outlet;
   readonly #inlet: Inlet;
-  readonly #abort = new AbortController();
   /** Fast lanes that the peer would use with us, as its hello says. */
   #theirs = 0;
-  #dialling = false;
+  /** While we dial for the peer. */
+  #dialling: AbortController | undefined;
+  #closed = false;
 
   constructor(deps: PairLanesDeps) {
     this.#deps = deps;
@@ -89,7 +92,8 @@ export class PairLanes {
   }
 
   close(reason: Error): void {
-    this.#abort.abort(reason);
+    this.#closed = true;
+    this.#dialling?.abort(reason);
     this.#deps.port?.revoke(this.#deps.peerId);
     this.#inlet.close();
     this.#outlet.close(reason);
@@ -113,9 +117,10 @@ export class PairLanes {
   /** The peer cannot dial us: we dial it, and send. */
   async #call(ticket: Ticket): Promise<void> {
     const { host, log, peerId } = this.#deps;
-    if (host === undefined || this.#dialling || (this.#deps.allowed & LANE_BITS[ticket.kind]) === 0) return;
-    this.#dialling = true;
-    const signal = AbortSignal.any([this.#abort.signal, AbortSignal.timeout(1_000)]);
+    if (host === undefined || this.#closed || this.#dialling || (this.#deps.allowed & LANE_BITS[ticket.kind]) === 0)
+      return;
+    this.#dialling = new AbortController();
+    const signal = AbortSignal.any([this.#dialling.signal, AbortSignal.timeout(CALL_MS)]);
     const onBytes = () => {
       throw new Error('bytes against the direction of the lane');
     };
@@ -124,7 +129,7 @@ export class PairLanes {
     } catch (error) {
       log.debug('fast lane not dialled', { peer: peerId, lane: ticket.kind, error });
     } finally {
-      this.#dialling = false;
+      this.#dialling = undefined;
     }
   }
 }
