@@ -5,7 +5,7 @@ import { zstdCompressSync } from 'node:zlib';
 import type { CID } from 'multiformats/cid';
 import { chunkCid } from '../../src/content/chunk.ts';
 import type { Encoded, EncodedOptions } from '../../src/content/chunk-source.ts';
-import { importFile } from '../../src/content/import-file.ts';
+import { importFile } from '../../src/import/import-file.ts';
 import type { Manifest } from '../../src/content/manifest.ts';
 import { Likeness } from '../../src/delta/likeness.ts';
 import { MemoryStore } from '../fakes/memory-store.ts';
