@@ -7,7 +7,7 @@ import { type Manifest, manifestOf } from '../content/manifest.ts';
 import { layOut } from '../content/unixfs-node.ts';
 import { type Cutters, type FilePart, OwnThread } from './cutters.ts';
 import { FileInput, type Input, StreamInput } from './input.ts';
-import { Cut, MEMORY_BYTES, REGION_BYTES, type RegionMemory, ROOM_BYTES } from './region.ts';
+import { Cut, MEMORY_BYTES, type RegionMemory, ROOM_BYTES, regionAt } from './region.ts';
 import { WORKERS, WorkerThreads } from './worker-threads.ts';
 
 export interface ImportOptions {
@@ -65,8 +65,6 @@ class Import implements AsyncDisposable {
   readonly #options: ImportOptions;
   readonly #sizes: ChunkSizes;
   readonly #slots: Slot[] = [];
-  /** Bytes of a region and of a chunk that starts in it. */
-  readonly #limit: number;
   readonly #ownThread: Cutters;
   #workers: Cutters | undefined;
   readonly #leaves: ChunkRef[] = [];
@@ -80,7 +78,6 @@ class Import implements AsyncDisposable {
     this.#store = store;
     this.#options = options;
     this.#sizes = (options.chunker ?? new Chunker()).sizes;
-    this.#limit = REGION_BYTES + this.#sizes.max;
     this.#ownThread = new OwnThread(this.#sizes);
   }
 
@@ -88,13 +85,13 @@ class Import implements AsyncDisposable {
     const { signal, onProgress } = this.#options;
     const { size = Number.POSITIVE_INFINITY } = this.#input;
     for (let region = 0, start = 0; ; region++) {
-      const base = region * REGION_BYTES;
+      const { base, bytes } = regionAt(region);
       while (this.#cuts.length <= region || this.#isAhead(region, size)) this.#begin(this.#cuts.length);
       const guess = await (this.#cuts[region] as Promise<Cut>);
       signal.throwIfAborted();
       const cut = await this.#correct(region, guess, start - base);
       this.#keep(region, cut);
-      if (cut.end < REGION_BYTES) break;
+      if (cut.end < bytes) break;
       start = base + cut.end;
     }
     await Promise.all(this.#slots.map(({ kept }) => kept));
@@ -103,7 +100,7 @@ class Import implements AsyncDisposable {
   }
 
   #isAhead(region: number, size: number): boolean {
-    return this.#cuts.length < region + REGIONS && this.#cuts.length * REGION_BYTES < size;
+    return this.#cuts.length < region + REGIONS && regionAt(this.#cuts.length).base < size;
   }
 
   /** Reads and cuts `region` as if a chunk started with it, as soon as its slot is free. */
@@ -113,7 +110,7 @@ class Import implements AsyncDisposable {
     const filled = Promise.all([before, slot.kept]).then(([last]) => this.#fill(region, slot, last));
     const cut = filled.then((bytes) =>
       this.#cuttersOf(region).cut(
-        { memory: slot.memory, start: 0, end: REGION_BYTES, filled: bytes, known: new Uint32Array() },
+        { memory: slot.memory, start: 0, end: regionAt(region).bytes, filled: bytes, known: new Uint32Array() },
         this.#partOf(region),
       ),
     );
@@ -123,20 +120,20 @@ class Import implements AsyncDisposable {
   }
 
   /** Brings the region's bytes into memory, unless its cutter reads them; `before` is how many the last region had. */
-  async #fill(region: number, { memory }: Slot, before = this.#limit): Promise<number> {
+  async #fill(region: number, { memory }: Slot, before = 0): Promise<number> {
     if (this.#partOf(region)) return 0;
-    const bytes = new Uint8Array(memory, 0, this.#limit);
-    let filled = 0;
-    if (region > 0) {
-      const tail = new Uint8Array(this.#slotOf(region - 1).memory).subarray(
-        REGION_BYTES,
-        Math.max(REGION_BYTES, before),
-      );
-      bytes.set(tail);
-      filled = tail.length;
-      if (before < this.#limit) return filled;
-    }
-    return filled + (await this.#input.fill(bytes.subarray(filled)));
+    const bytes = new Uint8Array(memory, 0, this.#roomOf(region));
+    if (region === 0) return await this.#input.fill(bytes);
+    const last = new Uint8Array(this.#slotOf(region - 1).memory, 0, before);
+    const tail = last.subarray(regionAt(region - 1).bytes);
+    bytes.set(tail);
+    if (before < this.#roomOf(region - 1)) return tail.length;
+    return tail.length + (await this.#input.fill(bytes.subarray(tail.length)));
+  }
+
+  /** Bytes of a region and of a chunk that starts in it. */
+  #roomOf(region: number): number {
+    return regionAt(region).bytes + this.#sizes.max;
   }
 
   /** The region's chunks when the first one starts at `start`. */
@@ -145,7 +142,7 @@ class Import implements AsyncDisposable {
     let begin = new Cut({ start, end: start, filled: guess.filled });
     if (!known.includes(start)) {
       const { memory } = this.#slotOf(region);
-      const task = { memory, start, end: REGION_BYTES, filled: guess.filled, known };
+      const task = { memory, start, end: regionAt(region).bytes, filled: guess.filled, known };
       begin = await this.#cuttersOf(region).cut(task, this.#partOf(region));
     }
     const met = known.indexOf(begin.end);
@@ -214,14 +211,14 @@ class Import implements AsyncDisposable {
   }
 
   #isForWorkers(region: number): boolean {
-    return (this.#input.size ?? region * REGION_BYTES) >= (this.#options.ownThreadBytes ?? OWN_THREAD_BYTES);
+    return (this.#input.size ?? regionAt(region).base) >= (this.#options.ownThreadBytes ?? OWN_THREAD_BYTES);
   }
 
   /** Where a worker reads the region itself. */
   #partOf(region: number): FilePart | undefined {
     const { descriptor } = this.#input;
     if (descriptor === undefined || !this.#isForWorkers(region)) return undefined;
-    return { descriptor, position: region * REGION_BYTES };
+    return { descriptor, position: regionAt(region).base };
   }
 
   /** When it ends early: nobody reads or writes the memory or the file any more. */

@@ -7,10 +7,25 @@ import { compressed, isLikelyCompressible } from '../content/compression.ts';
 /** Memory of a region; shared when another thread works on it. Its first half is for bytes of the file. */
 export type RegionMemory = ArrayBuffer | SharedArrayBuffer;
 
-/** Bytes of a file that one thread cuts at a time. Chunks that start in a region belong to it. */
-export const REGION_BYTES = 8 * 1024 * 1024;
+const MIB = 1024 * 1024;
+/** The first regions of a file are small, so that little waits for a stream that is slow, or short. */
+const SMALL = { count: 16, bytes: 2 * MIB };
+const LARGE_BYTES = 8 * MIB;
+
+/** What one thread cuts at a time: bytes of a file. The chunks that start in them belong to the region. */
+export interface Region {
+  /** Where it is in the file. */
+  readonly base: number;
+  readonly bytes: number;
+}
+
+export function regionAt(index: number): Region {
+  if (index < SMALL.count) return { base: index * SMALL.bytes, bytes: SMALL.bytes };
+  return { base: SMALL.count * SMALL.bytes + (index - SMALL.count) * LARGE_BYTES, bytes: LARGE_BYTES };
+}
+
 /** A region's bytes and those of a chunk that starts just before its end. */
-export const ROOM_BYTES = REGION_BYTES + MAX_CHUNK_BYTES;
+export const ROOM_BYTES = LARGE_BYTES + MAX_CHUNK_BYTES;
 /** Behind the file's bytes is as much room for the frames of its chunks. */
 export const MEMORY_BYTES = 2 * ROOM_BYTES;
 
