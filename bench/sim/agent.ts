@@ -89,7 +89,7 @@ export class Agent implements Member {
   }
 
   linked(other: number, link: Link): void {
-    const peer = new Peer(nameOf(other), other, link, this.#tags.length);
+    const peer = new Peer(nameOf(other), other, link);
     this.#peers.set(other, peer);
     this.#byId.set(peer.id, peer);
     this.#say(peer, this.#subscribe());
@@ -104,7 +104,7 @@ export class Agent implements Member {
     this.#outstanding -= peer.window.outstanding;
     if (this.#download === undefined) return;
     this.#download.leave(peer.id, this.#world.now);
-    if (!peer.near) this.#lookOutside();
+    if (!peer.link.near) this.#lookOutside();
     this.#plan();
   }
 
@@ -113,8 +113,8 @@ export class Agent implements Member {
     if (peer === undefined) return;
     switch (message.kind) {
       case 'subscribe': {
-        const wanted = peer.wants;
-        peer.subscribed(message);
+        const wanted = peer.remote?.wants === true;
+        peer.subscribed(message, this.#tags.length);
         if (message.wants && !wanted) this.#say(peer, this.#subscribe());
         if (this.#download) this.#join(this.#download, peer);
         return;
@@ -206,10 +206,11 @@ export class Agent implements Member {
     const { sizes } = this.#deps;
     const { random } = this.#world;
     this.#download = new Download({ self: this.#id, sizes, have: this.#have, random });
+    this.#toldAt = now;
     this.#beat();
     // Everybody answers with all that is to be said, claims included.
     for (const peer of this.#peers.values()) {
-      peer.known = false;
+      peer.answered = false;
       this.#say(peer, this.#subscribe());
     }
   }
@@ -221,24 +222,25 @@ export class Agent implements Member {
   }
 
   #join(download: Download, peer: Peer): void {
-    download.join(peer, this.#world.now);
+    if (peer.remote) download.join(peer.remote, this.#world.now);
     if (peer.firstClaims.length > 0) download.heard(peer.id, { claimed: peer.firstClaims }, this.#world.now);
-    if (!peer.near) this.#lookOutside();
+    if (!peer.link.near) this.#lookOutside();
     this.#plan();
   }
 
   #learn(peer: Peer, message: Extract<Message, { kind: 'have' }>): void {
-    if (!peer.known) return;
-    const added = message.added.filter((index) => peer.map.add(index));
+    const { remote } = peer;
+    if (remote === undefined) return;
+    const added = message.added.filter((index) => remote.map.add(index));
     const { now } = this.#world;
-    peer.wants = message.wants;
-    peer.outside = message.outside;
+    remote.wants = message.wants;
+    remote.outside = message.outside;
     const download = this.#download;
     if (download === undefined) return;
     const { claimed, unclaimed } = message;
-    download.heard(peer.id, { added, claimed, unclaimed }, now);
-    if (!peer.near && !this.#outside) this.#lookOutside();
-    this.#plan();
+    const worth = download.heard(peer.id, { added, claimed, unclaimed }, now);
+    if (!remote.near && !this.#outside) this.#lookOutside();
+    if (worth) this.#plan();
   }
 
   #refuse(peer: Peer, index: number): void {
@@ -286,7 +288,7 @@ export class Agent implements Member {
     this.#toldAt = this.#world.now;
     this.#world.speak(this.self, true, message);
     let far = false;
-    for (const peer of this.#peers.values()) far ||= !peer.near;
+    for (const peer of this.#peers.values()) far ||= !peer.link.near;
     if (far) this.#world.speak(this.self, false, { ...message, claimed: [], unclaimed: [] });
   }
 
@@ -318,7 +320,7 @@ export class Agent implements Member {
 
   #isSettled(): boolean {
     if (this.#world.now - (this.#startedAt ?? 0) > EXCHANGE_DEFAULTS.settleMs) return true;
-    for (const peer of this.#peers.values()) if (peer.near && !peer.known) return false;
+    for (const peer of this.#peers.values()) if (peer.link.near && !peer.answered) return false;
     return true;
   }
 

@@ -4,18 +4,22 @@ import { Window } from '../../src/schedule/window.ts';
 import type { Link } from './link.ts';
 import type { Message } from './message.ts';
 
+/** What a node said of the payload since it last said everything. */
+export interface Remote extends RemotePeer {
+  wants: boolean;
+  outside: boolean;
+}
+
 /** Another node as one agent knows it over one link: what the other said, what was asked of it, what it asked. */
-export class Peer implements RemotePeer {
+export class Peer {
   readonly id: string;
   readonly number: number;
   readonly link: Link;
-  readonly near: boolean;
   readonly window = new Window();
-  map: HaveMap;
-  wants = false;
-  outside = false;
-  /** It has said what it holds. */
-  known = false;
+  /** undefined until it has said what it holds. */
+  remote: Remote | undefined;
+  /** It has answered to our interest. */
+  answered = false;
   firstClaims: readonly number[] = [];
   /** Chunks that it owes us, and when they were asked for. */
   readonly asked = new Map<number, number>();
@@ -24,19 +28,16 @@ export class Peer implements RemotePeer {
   /** Chunks that are between the two nodes' links. */
   underWay = 0;
 
-  constructor(id: string, number: number, link: Link, chunks: number) {
+  constructor(id: string, number: number, link: Link) {
     this.id = id;
     this.number = number;
     this.link = link;
-    this.near = link.near;
-    this.map = new HaveMap(chunks);
   }
 
-  subscribed({ have, wants, outside, claimed }: Extract<Message, { kind: 'subscribe' }>): void {
-    this.map = HaveMap.from(have, this.map.size);
-    this.wants = wants;
-    this.outside = outside;
+  subscribed({ have, wants, outside, claimed }: Extract<Message, { kind: 'subscribe' }>, chunks: number): void {
+    const { id, window, link } = this;
+    this.remote = { id, window, near: link.near, map: HaveMap.from(have, chunks), wants, outside };
     this.firstClaims = claimed;
-    this.known = true;
+    this.answered = true;
   }
 }

@@ -7,6 +7,12 @@ export interface ChoiceDeps {
   random(): number;
   /** A neighbour is fetching it already. */
   claimed(index: number): boolean;
+  /** Its first copy is somebody else's to fetch: may we, now? The neighbours hear of it before. */
+  help(index: number): boolean;
+  /** Chunks that we said we would help with. */
+  readonly offers: Iterable<number>;
+  /** A rate cap may say no: then nothing more is asked of such peers in this round. What it admits is asked for. */
+  admit(near: boolean, bytes: number): boolean;
   /** Called for each choice, in order; the chunk is off the shelf when it returns. */
   ask(index: number, holder: Holder): void;
 }
@@ -30,6 +36,7 @@ export class Choice {
   /** Bytes that may be asked of each peer. */
   readonly #room: ReadonlyMap<Holder, number>;
   readonly #taken = new Map<Holder, number>();
+  #uplinkFull = false;
   #budget: number;
   #count: number;
 
@@ -63,7 +70,7 @@ export class Choice {
   firstCopies(): void {
     const { prospects, random } = this.#deps;
     const { shelf, designation, seeded } = prospects;
-    const sources = this.#open(({ remote, seed }) => (seeded ? remote.near && seed : !remote.near));
+    const sources = this.#open(({ remote, seed }) => (seeded ? remote.near && seed : !remote.near || seed));
     if (sources.length === 0) return;
     const looks = this.#looks(sources);
     // The lowest first; others who help take the highest, so that they meet at the very end only.
@@ -74,11 +81,10 @@ export class Choice {
     const theirs = shelf
       .sample(THEIRS, looks, random)
       .map((index) => ({ index, rank: designation.rank(index) }))
-      .sort((a, b) => a.rank - b.rank || b.index - a.index);
-    this.#takeAll(
-      theirs.map(({ index }) => index),
-      sources,
-    );
+      .sort((a, b) => a.rank - b.rank || b.index - a.index)
+      .map(({ index }) => index);
+    const { offers, help } = this.#deps;
+    this.#takeAll([...offers, ...theirs], sources, help);
   }
 
   /** Chunks that neighbours hold, the rarest first. */
@@ -113,10 +119,11 @@ export class Choice {
     return LEAST_LOOKS + LOOKS_PER_CHUNK * Math.ceil(Math.min(room, this.#budget) / CHUNK_BYTES);
   }
 
-  #takeAll(indexes: readonly number[], holders: Holder[]): void {
+  #takeAll(indexes: readonly number[], holders: Holder[], may?: (index: number) => boolean): void {
     for (const index of indexes) {
       if (this.#over || holders.length === 0) return;
       if (this.#deps.claimed(index)) continue;
+      if (may !== undefined && (this.#idlest(holders, index) === undefined || !may(index))) continue;
       const holder = this.#take(index, holders);
       if (holder !== undefined && this.#roomOf(holder) <= 0) holders.splice(holders.indexOf(holder), 1);
     }
@@ -126,6 +133,12 @@ export class Choice {
     const holder = this.#idlest(holders, index);
     if (holder === undefined) return undefined;
     const size = this.#deps.sizes[index] ?? 0;
+    const { near } = holder.remote;
+    if (!this.#deps.admit(near, size)) {
+      if (near) this.#count = 0;
+      this.#uplinkFull = true;
+      return undefined;
+    }
     this.#taken.set(holder, (this.#taken.get(holder) ?? 0) + size);
     this.#budget -= size;
     this.#count -= 1;
@@ -139,6 +152,7 @@ export class Choice {
     let most = 0;
     let ties = 0;
     for (const holder of holders) {
+      if (this.#uplinkFull && !holder.remote.near) continue;
       const part = this.#roomOf(holder) / holder.remote.window.target;
       if (part <= 0 || part < most || !holder.holds(index) || holder.flights.has(index)) continue;
       ties = part > most ? 1 : ties + 1;

@@ -56,6 +56,8 @@ export interface PlanOptions {
   readonly budget: number;
   /** Our part of each peer's window. @default 1 */
   readonly share?: number;
+  /** Takes room for bytes from a peer, near or outside, under a rate cap; false when there is none. @default always */
+  readonly admit?: (near: boolean, bytes: number) => boolean;
   /** The neighbours have said what they hold and want, so that first copies may be fetched. @default true */
   readonly settled?: boolean;
 }
@@ -64,6 +66,11 @@ export interface PlanOptions {
 const MAX_ASKS = 256;
 /** First copies of ours that are left when the neighbours, having none left, may be about to help. */
 const FEW = 64;
+/** A node that means to fetch another's first copy says so, and waits so long for one with a better claim, milliseconds. */
+const OFFER_MS = 40;
+/** Offers at a time; one that came to nothing is taken back after some of the times. */
+const MAX_OFFERS = 32;
+const OFFER_TIMES = 4;
 /** Claims that did not become a chunk are forgotten after so many of the times that such a chunk takes us… */
 const CLAIM_TIMES = 4;
 /** …within these bounds, milliseconds. */
@@ -86,6 +93,8 @@ export class Download {
   readonly #storing = new Set<number>();
   readonly #urgent = new Map<number, number>();
   readonly #claims = new Set<number>();
+  /** First copies of others that we mean to fetch, and since when. */
+  readonly #offers = new Map<number, number>();
   #claimed: number[] = [];
   #unclaimed: number[] = [];
   /** A running mean of what a first copy takes us, milliseconds. */
@@ -146,12 +155,16 @@ export class Download {
     for (const index of [...(holder?.flights.keys() ?? [])]) this.#land(index, holder as Holder);
   }
 
-  /** The peer said something: what is new in it, and that it lives. Its `wants` and `outside` may have changed, too. */
-  heard(id: string, news: Heard, now: number): void {
+  /**
+   * The peer said something: what is new in it, and that it lives. Its `wants` and `outside` may have changed, too. True
+   * when it may be worth a plan now.
+   */
+  heard(id: string, news: Heard, now: number): boolean {
     const holder = this.#prospects.holders.get(id);
-    if (holder === undefined) return;
-    this.#prospects.heard(holder, news, now);
-    for (const index of news.claimed ?? []) if (this.#claims.has(index)) this.#yield(holder, index);
+    if (holder === undefined) return false;
+    let opened = this.#prospects.heard(holder, news, now);
+    for (const index of news.claimed ?? []) if (this.#claims.has(index)) opened = this.#yield(holder, index) || opened;
+    return opened;
   }
 
   /** Verified bytes came. False when the chunk is of no use: it is held, or on its way into the store. */
@@ -184,6 +197,7 @@ export class Download {
     this.#storing.delete(index);
     this.#urgent.delete(index);
     this.#claims.delete(index);
+    this.#offers.delete(index);
     this.#prospects.take(index);
     this.#flights.cancelAll(index);
   }
@@ -212,15 +226,25 @@ export class Download {
   }
 
   /** What to do now. */
-  plan(now: number, { budget, share = 1, settled = true }: PlanOptions): Plan {
+  plan(now: number, { budget, share = 1, settled = true, admit = always }: PlanOptions): Plan {
     const stalled = this.#watch(now);
+    this.#takeBackOffers(now);
     const room = budget > 0 ? this.#room(now, share) : new Map<Holder, number>();
     if (room.size === 0) return this.#result(stalled);
     const lifetime = this.#claimLifetime;
     const claimed = (index: number) => this.#prospects.isClaimed(index, now, lifetime);
     const { sizes, random } = this.#deps;
     const ask = (index: number, holder: Holder) => this.#fly(index, holder, now);
-    const deps = { prospects: this.#prospects, sizes, random, claimed, ask };
+    const deps = {
+      prospects: this.#prospects,
+      sizes,
+      random,
+      claimed,
+      help: (index: number) => this.#mayHelp(index, now),
+      offers: this.#offers.keys(),
+      admit,
+      ask,
+    };
     const choice = new Choice(deps, room, { budget, count: MAX_ASKS });
     if (this.#urgent.size > 0) {
       const overdue = (index: number) => now - (this.#urgent.get(index) ?? now) >= this.#options.urgentMs;
@@ -239,6 +263,10 @@ export class Download {
       if (holder.flights.size > 0) at = Math.min(at, holder.suspect ? this.#giveUpAt(holder) : suspectAt(holder));
       if (holder.resting) at = Math.min(at, holder.restUntil);
       if (this.#prospects.designation.has(holder.id)) at = Math.min(at, holder.heardAt + this.#options.silentMs);
+    }
+    for (const since of this.#offers.values()) {
+      const due = since + OFFER_MS;
+      at = Math.min(at, due > now ? due : since + OFFER_TIMES * OFFER_MS);
     }
     for (const since of this.#urgent.values()) {
       const overdue = since + this.#options.urgentMs;
@@ -267,11 +295,12 @@ export class Download {
     for (const holder of this.#prospects.holders.values()) {
       if (holder.resting && now >= holder.restUntil) this.#prospects.recall(holder, now);
       if (holder.suspect && suspectAt(holder) > now) this.#trust(holder);
-      if (holder.flights.size > 0 && now >= this.#giveUpAt(holder)) {
+      if (holder.empty || (holder.flights.size > 0 && now >= this.#giveUpAt(holder))) {
         this.#giveUp(holder, now);
         stalled.push(holder.id);
       } else if (holder.flights.size > 0 && now >= suspectAt(holder)) this.#suspect(holder);
-      silence ||= this.#prospects.designation.has(holder.id) && this.#prospects.isSilent(holder, now);
+      silence ||=
+        this.#prospects.designation.has(holder.id) && (!holder.reliable || this.#prospects.isSilent(holder, now));
     }
     if (silence) this.#prospects.designate(now);
     return stalled;
@@ -312,13 +341,33 @@ export class Download {
   }
 
   /** A neighbour is fetching the same: the designated one goes on, else the one with the smaller id. */
-  #yield(holder: Holder, index: number): void {
+  #yield(holder: Holder, index: number): boolean {
     const fetcher = this.#prospects.designation.fetcherOf(index);
     const { self } = this.#deps;
-    if (!holder.remote.near || fetcher === self || (fetcher !== holder.id && self < holder.id)) return;
+    if (!holder.remote.near || fetcher === self || (fetcher !== holder.id && self < holder.id)) return false;
     this.#flights.cancelAll(index);
     this.#unclaim(index);
     this.#want(index);
+    return true;
+  }
+
+  /** Two that help at once would fetch the same: so each says what it means to fetch, and the one yields. */
+  #mayHelp(index: number, now: number): boolean {
+    const since = this.#offers.get(index);
+    if (since !== undefined) return now - since >= OFFER_MS;
+    if (this.#offers.size >= MAX_OFFERS) return false;
+    this.#offers.set(index, now);
+    this.#claim(index);
+    return false;
+  }
+
+  #takeBackOffers(now: number): void {
+    for (const [index, since] of this.#offers) {
+      const open = this.#prospects.shelf.has(index) && this.#prospects.spread(index) === 0;
+      if (open && now - since < OFFER_TIMES * OFFER_MS) continue;
+      this.#offers.delete(index);
+      if (!this.#flights.has(index)) this.#unclaim(index);
+    }
   }
 
   #tookFirstCopy(delay: number): void {
@@ -326,6 +375,7 @@ export class Download {
   }
 
   #unclaim(index: number): void {
+    this.#offers.delete(index);
     if (this.#claims.delete(index)) this.#unclaimed.push(index);
   }
 
@@ -336,7 +386,12 @@ export class Download {
   #fly(index: number, holder: Holder, now: number): void {
     this.#prospects.take(index);
     this.#flights.start(index, holder, now);
-    if (!isSource(holder) || this.#claims.has(index)) return;
+    this.#offers.delete(index);
+    if (isSource(holder)) this.#claim(index);
+  }
+
+  #claim(index: number): void {
+    if (this.#claims.has(index)) return;
     this.#claims.add(index);
     this.#claimed.push(index);
   }
@@ -368,6 +423,8 @@ export class Download {
     return plan;
   }
 }
+
+const always = () => true;
 
 function isSource({ remote, seed }: Holder): boolean {
   return !remote.near || seed;

@@ -22,6 +22,8 @@ export interface RemotePeer {
 const MAX_CLAIMS = 1024;
 /** Claims let lapse, beyond those kept, after which a peer's word is worth nothing. */
 const MAX_LAPSED = 16;
+/** Chunks that it said it had and had not, since it last gave one, after which it is left in peace for a while. */
+const MAX_MISSES = 16;
 /** First rest of a peer that owed us something and fell silent, milliseconds; doubled each time, up to the longest. */
 const REST_MS = 1_000;
 const LONGEST_REST_MS = 60_000;
@@ -44,6 +46,7 @@ export class Holder {
   #rest: number;
   /** What it said that it had and did not give. */
   readonly #missing = new Set<number>();
+  #misses = 0;
   readonly #claims = new Map<number, number>();
   #kept: number;
   #lapsed: number;
@@ -82,16 +85,29 @@ export class Holder {
   /** It said that it has the chunk, and then that it has not. */
   failed(index: number): void {
     this.#missing.add(index);
+    this.#misses += 1;
+  }
+
+  /** It has not what it says that it has. */
+  get empty(): boolean {
+    return this.#misses > MAX_MISSES;
   }
 
   /** Bytes came from it. */
   proved(): void {
     this.#rest = REST_MS;
+    this.#misses = 0;
   }
 
   rest(now: number): void {
     this.restUntil = now + this.#rest;
     this.#rest = Math.min(LONGEST_REST_MS, this.#rest * 2);
+    this.#misses = 0;
+  }
+
+  /** It had to rest and has given nothing since: nobody else is kept waiting because of what it says. */
+  get doubtful(): boolean {
+    return this.#rest > REST_MS;
   }
 
   /** It says that it is fetching the chunk from a seed or from outside. */

@@ -26,6 +26,7 @@ export class Prospects {
   readonly #silentMs: number;
   /** How many neighbours that are no seeds hold each chunk. */
   readonly #spread: Uint16Array;
+  #seeded = false;
 
   /** @param silentMs a neighbour that says nothing for this long fetches nothing for us */
   constructor(self: string, have: HaveMap, silentMs: number) {
@@ -56,7 +57,9 @@ export class Prospects {
     return holder;
   }
 
-  heard(holder: Holder, { added = [], lost = [], claimed = [], unclaimed = [] }: Heard, now: number): void {
+  /** True when it opens a choice that there was not before. */
+  heard(holder: Holder, { added = [], lost = [], claimed = [], unclaimed = [] }: Heard, now: number): boolean {
+    const useful = holder.useful;
     holder.heardAt = now;
     if (holder.remote.near) for (const index of claimed) holder.claim(index, now);
     for (const index of unclaimed) holder.unclaim(index);
@@ -65,7 +68,10 @@ export class Prospects {
       holder.gained(index);
       this.#changed(holder, index, 1);
     }
-    this.designate(now);
+    const takesPart = this.#takesPart(holder, now);
+    const tookPart = this.designation.has(holder.id);
+    if (takesPart !== tookPart) this.designate(now);
+    return holder.useful > useful || unclaimed.length > 0 || lost.length > 0 || takesPart !== tookPart;
   }
 
   /** It was asked for the chunk and does not have it. */
@@ -107,8 +113,7 @@ export class Prospects {
 
   /** A neighbour holds everything from the start, so that nothing has to come from outside. */
   get seeded(): boolean {
-    for (const holder of this.holders.values()) if (holder.remote.near && holder.seed && !holder.resting) return true;
-    return false;
+    return this.#seeded;
   }
 
   get outside(): boolean {
@@ -118,19 +123,25 @@ export class Prospects {
 
   /** Agrees with the neighbours on who fetches what: those who download it, can reach a source, and are alive. */
   designate(now: number): void {
-    const { seeded } = this;
+    this.#seeded = false;
+    for (const { remote, seed, resting, doubtful } of this.holders.values())
+      this.#seeded ||= remote.near && seed && !resting && !doubtful;
     const moved = (index: number) => {
       if (this.shelf.has(index)) this.shelf.put(index, this.#rankOf(index));
     };
     const gone = new Set(this.designation.participants);
     gone.delete(this.#self);
     for (const holder of this.holders.values()) {
-      const { near, wants, outside } = holder.remote;
-      if (!near || !wants || !(seeded || outside) || !holder.reliable || this.isSilent(holder, now)) continue;
+      if (!this.#takesPart(holder, now)) continue;
       gone.delete(holder.id);
       this.designation.add(holder.id, moved);
     }
     for (const id of gone) this.designation.remove(id, moved);
+  }
+
+  #takesPart(holder: Holder, now: number): boolean {
+    const { near, wants, outside } = holder.remote;
+    return near && wants && (this.#seeded || outside) && holder.reliable && !this.isSilent(holder, now);
   }
 
   isSilent(holder: Holder, now: number): boolean {
