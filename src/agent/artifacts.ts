@@ -198,7 +198,7 @@ export class Artifacts {
   }
 
   #ladder(manifest: Manifest, origin?: string): ChunkSource {
-    const swarm = verified(this.#swarm.source(manifest.set, { priority: 'foreground' }), 'swarm');
+    const swarm = verified(this.#swarm.source(manifest.set), 'swarm');
     const sources = origin === undefined ? [swarm] : [swarm, verified(httpOrigin(origin, manifest), origin)];
     return cached(this.#store, coalesced(firstOf(sources)));
   }

@@ -1,10 +1,13 @@
 import type { CID } from 'multiformats/cid';
 import type { ChunkSource, GetOptions } from '../content/chunk-source.ts';
-import type { Ask, Link, PendingRequest } from './link.ts';
+import type { Link } from './link.ts';
 import type { Like } from './packing.ts';
+import { type Ask, type Asked, BLOCK_BYTES, type PendingRequest } from './request.ts';
+import type { Grant, Throttle } from './throttle.ts';
 
 export interface BlocksDeps {
   links(): Link[];
+  readonly down: Throttle;
   /** Connects to members that the DHT names as providers; resolves to their links. */
   providers(cid: CID, options: GetOptions): Promise<Link[]>;
 }
@@ -34,12 +37,14 @@ export class Blocks implements ChunkSource {
       .sort((a, b) => a.rank - b.rank)
       .map(({ link }) => link)
       .slice(0, MAX_ASKED);
-    const found = await askInTurn({ cid, like: options.like }, connected, options.signal);
+    const { down } = this.#deps;
+    const found = await askInTurn({ cid, like: options.like }, connected, down, options.signal);
     if (found !== undefined) return found;
     const providers = await this.#deps.providers(cid, options);
     return askInTurn(
       { cid, like: options.like },
       providers.filter((link) => !connected.includes(link)),
+      down,
       options.signal,
     );
   }
@@ -49,6 +54,7 @@ export class Blocks implements ChunkSource {
 async function askInTurn(
   block: Pick<Ask, 'cid' | 'like'>,
   links: readonly Link[],
+  down: Throttle,
   signal: AbortSignal,
 ): Promise<Uint8Array | undefined> {
   if (links.length === 0) return undefined;
@@ -57,13 +63,21 @@ async function askInTurn(
   let open = links.length;
   let next = 0;
   let timer: NodeJS.Timeout | undefined;
+  const over = new AbortController();
   const askNext = () => {
     clearTimeout(timer);
     const link = links[next];
     next += 1;
     if (link === undefined) return;
+    const move = { near: link.near, bytes: BLOCK_BYTES, priority: 'urgent' } as const;
+    down.turn(move, over).then((grant) => ask(link, grant), result.reject);
+  };
+  const ask = (link: Link, grant: Grant) => {
+    if (link.closed || over.signal.aborted) {
+      grant.dropped();
+      return fail();
+    }
     timer = setTimeout(askNext, HEDGE_MS);
-    if (link.closed) return fail();
     const [request] = link.ask(owner, [{ ...block, size: undefined, priority: 'urgent' }]);
     if (request) asked.push({ link, request });
   };
@@ -72,13 +86,14 @@ async function askInTurn(
     if (open === 0) return result.resolve(undefined);
     askNext();
   };
-  const owner = { bytes: (_: Link, __: PendingRequest, bytes: Uint8Array) => result.resolve(bytes), ended: fail };
+  const owner = { bytes: (_: Asked, __: PendingRequest, bytes: Uint8Array) => result.resolve(bytes), ended: fail };
   const abort = () => result.reject(signal.reason);
   signal.addEventListener('abort', abort, { once: true });
   askNext();
   try {
     return await result.promise;
   } finally {
+    over.abort();
     clearTimeout(timer);
     signal.removeEventListener('abort', abort);
     for (const { link, request } of asked) link.cancel([request]);

@@ -11,6 +11,8 @@ import type { Link, LinkEvents } from './link.ts';
 import { type LanesPolicy, Links } from './links.ts';
 import { LocalSet } from './local-set.ts';
 import { Session } from './session.ts';
+import { type Caps, setCaps, type Throttles, throttlesOf } from './throttle.ts';
+import { Uplink } from './uplink.ts';
 
 export interface ExchangeOptions {
   /** Bytes asked for or on their way into the store, over all peers. @default 32 MiB */
@@ -22,6 +24,7 @@ export interface ExchangeOptions {
   /** Sets that are shared or downloaded at a time. @default 1024 */
   readonly maxSets: number;
   readonly window: Partial<WindowOptions>;
+  readonly caps: Caps;
   readonly download: Partial<DownloadOptions>;
 }
 
@@ -31,6 +34,7 @@ export const EXCHANGE_DEFAULTS: ExchangeOptions = {
   announceMs: 20,
   maxSets: 1024,
   window: {},
+  caps: {},
   download: {},
 };
 
@@ -48,6 +52,8 @@ export interface ExchangeDeps {
   onTraffic(peerId: string, direction: 'in' | 'out', bytes: number): void;
   seek(set: ChunkSet): void;
   readonly lanes: LanesPolicy;
+  /** What nobody waits for may be asked for now. */
+  backgroundOpen(): boolean;
 }
 
 const TICK_MS = 200;
@@ -59,6 +65,8 @@ const BACKGROUND_SHARE = 0.25;
 /** All links and all sets: who is asked for what is decided here, a session at a time, foreground first. */
 export class Exchange implements Disposable {
   links!: Links;
+  readonly throttles: Throttles;
+  readonly #uplink: Uplink;
   readonly sets = new Map<string, LocalSet>();
   readonly #sessions = new Map<LocalSet, Session>();
   readonly #opening = new Map<string, Promise<LocalSet>>();
@@ -81,6 +89,13 @@ export class Exchange implements Disposable {
     this.#deps = deps;
     this.#options = options;
     this.#self = deps.node.peerId.toString();
+    this.throttles = throttlesOf(options.caps);
+    this.#uplink = new Uplink({
+      throttles: this.throttles,
+      neighbours: () => this.links.ready().filter(({ near }) => near),
+      alone: () => deps.expectedNeighbours().length === 0,
+      fetching: () => [...this.#sessions.values()].some((session) => session.users > 0 && session.outside),
+    });
     this.#ticker = setInterval(() => this.#tick(), TICK_MS);
     this.#ticker.unref();
   }
@@ -92,6 +107,7 @@ export class Exchange implements Disposable {
         ...deps,
         buffers: exchange.#buffers,
         events: exchange.#linkEvents(),
+        throttles: exchange.throttles,
         chunkAt: (key, index) => exchange.sets.get(key)?.cidAt(index),
       },
       exchange.#options.window,
@@ -123,7 +139,7 @@ export class Exchange implements Disposable {
   }
 
   /** The session that gets `local`, made when there is none. Call `release` when it is no longer used. */
-  session(local: LocalSet, priority: 'foreground' | 'background'): Session {
+  session(local: LocalSet): Session {
     const running = this.#sessions.get(local);
     if (running) return running;
     const session = new Session(
@@ -133,6 +149,8 @@ export class Exchange implements Disposable {
         link: (peer) => this.links.get(peer),
         settled: (one) => this.#settled(one),
         budget: () => this.#options.maxBytesInFlight - this.#storing - this.#outstanding(),
+        admit: (near, bytes) => this.throttles.down.admit(near, bytes),
+        dropped: (near, bytes) => this.throttles.down.dropped(near, bytes),
         storing: (bytes) => {
           this.#storing += bytes.length;
         },
@@ -150,7 +168,6 @@ export class Exchange implements Disposable {
         random: Math.random,
       },
       local,
-      priority,
       this.#options.download,
     );
     this.#sessions.set(local, session);
@@ -182,6 +199,13 @@ export class Exchange implements Disposable {
     });
   }
 
+  /** Other caps from now on. */
+  setCaps(caps: Caps): void {
+    setCaps(this.throttles, caps);
+    this.#uplink.look();
+    this.#planSoon();
+  }
+
   drop(peerId: string): void {
     this.links.get(peerId)?.close();
   }
@@ -192,6 +216,7 @@ export class Exchange implements Disposable {
     clearTimeout(this.#planTimer);
     for (const session of this.#sessions.values()) session.close(new Error('the swarm was closed'));
     this.links[Symbol.dispose]();
+    for (const throttle of Object.values(this.throttles)) throttle[Symbol.dispose]();
   }
 
   async #openSet(set: ChunkSet): Promise<LocalSet> {
@@ -229,12 +254,14 @@ export class Exchange implements Disposable {
       session.met(link);
       link.send(local.subscribe(this.#outside(local)));
     }
+    this.#uplink.met(link);
     this.#deps.onLink(link);
     this.#planSoon();
   }
 
   #closed(link: Link, malformed: Error | undefined): void {
     if (malformed) this.#deps.onMalformed(link.peerId, malformed);
+    this.#uplink.left(link);
     for (const [local, session] of this.#sessions) {
       session.left(link);
       this.#sayOutside(local);
@@ -267,6 +294,9 @@ export class Exchange implements Disposable {
         local && this.#sessions.get(local)?.left(link);
         break;
       }
+      case 'uplink':
+        this.#uplink.heard(link, message);
+        break;
       case 'decline':
         for (const local of this.sets.values()) if (local.handle === message.handle) link.sets.declined.add(local.key);
         break;
@@ -331,13 +361,14 @@ export class Exchange implements Disposable {
     this.#planning = true;
     setImmediate(() => {
       this.#planning = false;
+      const { backgroundOpen } = this.#deps;
       const sessions = [...this.#sessions.values()];
       const foreground = sessions.filter(({ priority }) => priority === 'foreground');
-      for (const session of foreground) session.plan(1);
+      for (const session of foreground) session.plan(1, backgroundOpen());
       const share = foreground.some(({ outstanding }) => outstanding > 0) ? BACKGROUND_SHARE : 1;
-      for (const session of sessions) if (session.priority === 'background') session.plan(share);
+      for (const session of sessions) if (session.priority === 'background') session.plan(share, backgroundOpen());
       clearTimeout(this.#planTimer);
-      const wakeAt = Math.min(...sessions.map((session) => session.wakeAt));
+      const wakeAt = Math.min(this.throttles.down.takeWakeAt(), ...sessions.map((session) => session.wakeAt));
       if (!Number.isFinite(wakeAt)) return;
       // Planned in a turn of its own, after what arrived meanwhile has been read: a late timer suspects nobody.
       this.#planTimer = setTimeout(() => this.#planSoon(), Math.max(0, wakeAt - performance.now())).unref();
@@ -347,6 +378,7 @@ export class Exchange implements Disposable {
   #tick(): void {
     const now = performance.now();
     this.links.closeUnready(now);
+    this.#uplink.look();
     for (const [local, session] of this.#sessions) {
       session.tick(now);
       if (now - (this.#toldAt.get(local) ?? 0) >= HEARTBEAT_MS) this.#tell(local);

@@ -9,39 +9,18 @@ import { PairLanes, type PairLanesDeps } from '../lane/pair-lanes.ts';
 import { Window, type WindowOptions } from '../schedule/window.ts';
 import type { ControlStream } from './control-stream.ts';
 import { EXCHANGE_VERSION, MalformedMessage, MESSAGE_LIMITS, type Message, type Priority } from './message.ts';
-import { ACCEPTED_FLAGS, allowance, type Expected, FRAME_FLAGS, type Packed, type Packer, unpack } from './packing.ts';
+import { ACCEPTED_FLAGS, allowance, FRAME_FLAGS, type Packed, type Packer, unpack } from './packing.ts';
 import { RemoteSets } from './remote-sets.ts';
+import { type Ask, type PendingRequest, type RequestOwner, sizeOf } from './request.ts';
+import type { Throttles } from './throttle.ts';
 import { type UploadSlots, Uploads } from './uploads.ts';
-
-/** Why a request ended without (useful) bytes. */
-export type EndReason = 'missing' | 'busy' | 'cancelled' | 'corrupt' | 'closed';
-
-export interface RequestOwner {
-  /** Verified bytes of the chunk; `encoded` when they came as a zstd frame that can be kept. */
-  bytes(link: Link, request: PendingRequest, bytes: Uint8Array, encoded?: Encoded): void;
-  ended(link: Link, request: PendingRequest, reason: EndReason): void;
-}
-
-export interface Ask extends Expected {
-  readonly cid: CID;
-  /** The chunk's place in a set that we subscribed to under `handle`. */
-  readonly place?: { readonly handle: number; readonly index: number };
-  readonly priority: Priority;
-}
-
-export interface PendingRequest extends Ask {
-  readonly id: number;
-  readonly owner: RequestOwner;
-  readonly sentAt: number;
-  /** Given up; its bytes are still taken when they arrive. */
-  cancelled: boolean;
-  /** Its frame is here and is being unpacked. */
-  arrived: boolean;
-}
 
 export interface LinkEvents {
   onReady(link: Link): void;
-  onMessage(link: Link, message: Extract<Message, { kind: 'subscribe' | 'decline' | 'unsubscribe' | 'have' }>): void;
+  onMessage(
+    link: Link,
+    message: Extract<Message, { kind: 'subscribe' | 'decline' | 'unsubscribe' | 'have' | 'uplink' }>,
+  ): void;
   /** Over the plain lane, anybody on the way may have changed them. */
   onWrongBytes(link: Link, cid: CID, lane: LaneKind): void;
   onSent(link: Link, bytes: number): void;
@@ -58,6 +37,7 @@ export interface LinkDeps {
   /** The chunk at a place of a set as we know it; undefined when we do not. */
   chunkAt(setKey: string, index: number): CID | undefined;
   readonly lanes: Pick<PairLanesDeps, 'host' | 'port' | 'log' | 'allowed'>;
+  readonly throttles: Throttles;
   /** A buffer for the bytes of a frame. */
   allocate(length: number): Uint8Array;
 }
@@ -102,7 +82,7 @@ export class Link {
         pack: (cid, like, { signal }) =>
           deps.packer.pack(cid, { accepts: this.#accepts, like, far: !this.near, signal }),
         slots: deps.slots,
-        send: (frame) => this.#lanes.send(frame, { signal: this.#closed.signal }),
+        send: (frame, priority) => this.#sendCapped(frame, priority),
         ended: ({ missing = [], busy = [], cancelled = [] }) => this.send({ kind: 'ended', missing, busy, cancelled }),
         onSent: (bytes) => deps.events.onSent(this, bytes),
         onMissing: (cid) => deps.events.onMissing(cid),
@@ -157,11 +137,20 @@ export class Link {
     this.#control?.send(message);
   }
 
+  /** Room for the bytes was taken of the throttle by whoever asks: `sizeOf` each. */
   ask(owner: RequestOwner, asks: readonly Ask[]): PendingRequest[] {
     const now = performance.now();
     this.#lanes.want();
     const requests = asks.map((ask): PendingRequest => {
-      const request = { ...ask, id: this.#newId(), owner, sentAt: now, cancelled: false, arrived: false };
+      const request = {
+        ...ask,
+        id: this.#newId(),
+        owner,
+        sentAt: now,
+        cancelled: false,
+        arrived: false,
+        settled: false,
+      };
       this.#pending.set(request.id, request);
       this.#live += 1;
       this.window.asked(sizeOf(request), now);
@@ -196,6 +185,20 @@ export class Link {
     this.#deps.events.onReceived(this, bytes);
   }
 
+  /** Sends a frame when the rate caps let it. */
+  async #sendCapped(frame: Frame, priority: Priority): Promise<void> {
+    const { signal } = this.#closed;
+    const { length } = frame.bytes;
+    const grant = await this.#deps.throttles.up.turn({ near: this.near, bytes: length, priority }, { signal });
+    try {
+      await this.#lanes.send(frame, { signal });
+      grant.moved(length);
+    } catch (error) {
+      grant.dropped();
+      throw error;
+    }
+  }
+
   /** Where the frames of one lane go. */
   sink(kind: LaneKind): FrameSink {
     return {
@@ -215,6 +218,7 @@ export class Link {
   #onFrame({ request: id, flags, bytes }: Frame, lane: LaneKind): void {
     const request = this.#pending.get(id);
     if (request === undefined) return;
+    this.#settle(request, bytes.length);
     if (flags === 0) this.#arrived(request, bytes, lane);
     else void this.#unpack(request, { flags, bytes }, lane);
   }
@@ -294,6 +298,7 @@ export class Link {
     const pending = [...this.#pending.values()];
     this.#pending.clear();
     this.#live = 0;
+    for (const request of pending) this.#settle(request, 0);
     this.#deps.events.onClose(this, malformed);
     for (const request of pending) if (!request.cancelled) request.owner.ended(this, request, 'closed');
   }
@@ -318,6 +323,7 @@ export class Link {
         const known = request.cancelled;
         this.#giveUp(request);
         this.#pending.delete(id);
+        this.#settle(request, 0);
         if (!known) request.owner.ended(this, request, reason);
       }
     }
@@ -329,6 +335,15 @@ export class Link {
       const cancelled = requests.slice(n, n + MESSAGE_LIMITS.batch);
       this.send({ kind: 'ended', missing: [], busy: [], cancelled });
     }
+  }
+
+  /** What came of the bytes that were admitted for it. A request that was given up may still bring them. */
+  #settle(request: PendingRequest, bytes: number): void {
+    if (request.settled) return;
+    request.settled = true;
+    const { down } = this.#deps.throttles;
+    if (bytes > 0) down.arrived(this.near, sizeOf(request), bytes);
+    else down.dropped(this.near, sizeOf(request));
   }
 
   #giveUp(request: PendingRequest): boolean {
@@ -353,8 +368,3 @@ async function keepable({ flags, bytes }: Packed, plain: Uint8Array): Promise<En
 
 /** A plain lane that brought wrong bytes is not used for so long, milliseconds; the others prove who sent what. */
 const DISTRUST_MS = 3_600_000;
-
-/** What a request weighs in its window; a block of unknown size is a manifest node more often than a full chunk. */
-function sizeOf(ask: Ask): number {
-  return ask.size ?? 64 * 1024;
-}

@@ -10,6 +10,7 @@ import { ControlStream, EXCHANGE_PROTOCOL } from './control-stream.ts';
 import { Link, type LinkEvents } from './link.ts';
 import { MalformedMessage } from './message.ts';
 import { Packer } from './packing.ts';
+import type { Throttles } from './throttle.ts';
 import { UploadSlots } from './uploads.ts';
 
 export interface LinksDeps {
@@ -22,6 +23,7 @@ export interface LinksDeps {
   near(peerId: string): boolean;
   chunkAt: ConstructorParameters<typeof Link>[0]['chunkAt'];
   readonly lanes: LanesPolicy;
+  readonly throttles: Throttles;
 }
 
 /** Which fast lanes may be used, beside the libp2p stream. */
@@ -42,7 +44,8 @@ export class Links implements Disposable {
   readonly #links = new Map<string, Link>();
   readonly #deps: LinksDeps;
   readonly #window: Partial<WindowOptions>;
-  readonly #slots = new UploadSlots();
+  /** Those for peers outside may wait for the uplink, and keep nothing from neighbours. */
+  readonly #slots: Readonly<Record<'near' | 'far', UploadSlots>>;
   readonly #packer: Packer;
   readonly #self: string;
   readonly #abort = new AbortController();
@@ -51,6 +54,8 @@ export class Links implements Disposable {
     this.#deps = deps;
     this.#window = window;
     this.#packer = new Packer(deps.store);
+    const { up } = deps.throttles;
+    this.#slots = { near: new UploadSlots(() => up.slots(true)), far: new UploadSlots(() => up.slots(false)) };
     this.#self = deps.node.peerId.toString();
   }
 
@@ -142,7 +147,8 @@ export class Links implements Disposable {
   }
 
   #add(peerId: string, { remoteAddr }: Connection): Link {
-    const { chunkAt, events, lanes, log, buffers } = this.#deps;
+    const { chunkAt, events, lanes, log, buffers, throttles } = this.#deps;
+    const near = this.#deps.near(peerId);
     const host = hostOf(remoteAddr);
     const onClose: LinkEvents['onClose'] = (link, malformed) => {
       if (this.#links.get(peerId) === link) this.#links.delete(peerId);
@@ -153,12 +159,13 @@ export class Links implements Disposable {
       {
         packer: this.#packer,
         chunkAt,
-        slots: this.#slots,
+        slots: near ? this.#slots.near : this.#slots.far,
+        throttles,
         events: { ...events, onClose },
         allocate: (length) => buffers.take(length),
         lanes: { host, port: lanes.port, log, allowed: lanes.allowed(peerId, host) },
       },
-      { peerId, near: this.#deps.near(peerId) },
+      { peerId, near },
       this.#window,
     );
     this.#links.set(peerId, link);

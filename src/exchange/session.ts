@@ -3,8 +3,9 @@ import { Download, type DownloadOptions, type Plan } from '../schedule/download.
 import type { Errand } from '../schedule/flights.ts';
 import type { RemotePeer } from '../schedule/holder.ts';
 import type { Heard } from '../schedule/prospects.ts';
-import type { EndReason, Link, PendingRequest, RequestOwner } from './link.ts';
+import type { Link } from './link.ts';
 import type { LocalSet } from './local-set.ts';
+import type { Asked, EndReason, PendingRequest, RequestOwner } from './request.ts';
 
 export interface DownloadReport {
   /** Plain bytes stored by this download. */
@@ -24,6 +25,10 @@ export interface SessionDeps {
   settled(session: Session): boolean;
   /** Bytes that may still be asked for, over all sessions. */
   budget(): number;
+  /** Takes room under the rate caps for bytes that will be asked for; false when there is none. */
+  admit(near: boolean, bytes: number): boolean;
+  /** They were not asked for after all. */
+  dropped(near: boolean, bytes: number): void;
   /** These bytes are on their way into the store… */
   storing(bytes: Uint8Array): void;
   /** …and no longer. Only a buffer that was `kept` may be used again: a store that fails may still hold it. */
@@ -54,32 +59,28 @@ const NO_SOURCE_MS = 2_000;
  */
 export class Session implements RequestOwner {
   readonly local: LocalSet;
-  readonly priority: 'foreground' | 'background';
   readonly startedAt = performance.now();
   readonly done = Promise.withResolvers<void>();
   readonly #deps: SessionDeps;
   readonly #download: Download;
   /** What each peer was asked for, by chunk. */
   readonly #requests = new Map<string, Map<number, PendingRequest>>();
+  /** Whether each peer is of our site. */
+  readonly #near = new Map<string, boolean>();
   readonly #urgent = new Map<number, Urgent>();
   readonly #bytesByPeer = new Map<string, number>();
   readonly #listeners = new Set<(bytes: number) => void>();
   #settled = false;
-  #whole = 0;
+  /** Downloads of the whole set. */
+  readonly #whole = { foreground: 0, background: 0 };
   #bytes = 0;
   #chunks = 0;
   #duplicateBytes = 0;
   #closed = false;
 
-  constructor(
-    deps: SessionDeps,
-    local: LocalSet,
-    priority: 'foreground' | 'background',
-    options: Partial<DownloadOptions>,
-  ) {
+  constructor(deps: SessionDeps, local: LocalSet, options: Partial<DownloadOptions>) {
     this.#deps = deps;
     this.local = local;
-    this.priority = priority;
     const sizes = Uint32Array.from(local.set.chunks, ({ size }) => size);
     this.#download = new Download({ self: deps.self, sizes, have: local.have, random: deps.random }, options);
     this.#download.everything = false;
@@ -88,7 +89,12 @@ export class Session implements RequestOwner {
 
   /** Readers and downloads that use it. */
   get users(): number {
-    return this.#whole + this.#urgent.size;
+    return this.#whole.foreground + this.#whole.background + this.#urgent.size;
+  }
+
+  /** Background when nobody waits for it. */
+  get priority(): 'foreground' | 'background' {
+    return this.#whole.foreground + this.#urgent.size > 0 ? 'foreground' : 'background';
   }
 
   get outstanding(): number {
@@ -100,17 +106,15 @@ export class Session implements RequestOwner {
     return this.#download.outside;
   }
 
-  join(onStored: (bytes: number) => void): void {
-    this.#whole += 1;
-    this.#download.everything = true;
+  join(priority: 'foreground' | 'background', onStored: (bytes: number) => void): void {
+    this.#whole[priority] += 1;
     this.#listeners.add(onStored);
     this.#finishIfComplete();
     this.#deps.changed(this.local);
   }
 
-  leave(onStored: (bytes: number) => void): void {
-    this.#whole -= 1;
-    this.#download.everything = this.#whole > 0;
+  leave(priority: 'foreground' | 'background', onStored: (bytes: number) => void): void {
+    this.#whole[priority] -= 1;
     this.#listeners.delete(onStored);
   }
 
@@ -166,6 +170,7 @@ export class Session implements RequestOwner {
       },
     };
     const now = performance.now();
+    this.#near.set(peer.id, peer.near);
     this.#download.join(peer, now);
     this.#download.heard(peer.id, { claimed: remote.claimed }, now);
   }
@@ -192,11 +197,18 @@ export class Session implements RequestOwner {
     this.#download.lost(index);
   }
 
-  /** Asks for as much as the windows allow. @param share part of each window that is ours */
-  plan(share: number): void {
+  /**
+   * Asks for as much as the windows allow.
+   * @param share part of each window that is ours
+   * @param background false: nothing that nobody waits for
+   */
+  plan(share: number, background: boolean): void {
     if (this.#closed || this.users === 0) return;
     this.#settled ||= this.#deps.settled(this);
-    const options = { budget: this.#deps.budget(), share, settled: this.#settled };
+    const { foreground, background: prefetches } = this.#whole;
+    this.#download.everything = foreground > 0 || (prefetches > 0 && background);
+    const { admit } = this.#deps;
+    const options = { budget: this.#deps.budget(), share, settled: this.#settled, admit };
     this.#carryOut(this.#download.plan(performance.now(), options));
   }
 
@@ -213,23 +225,23 @@ export class Session implements RequestOwner {
     if (!this.#download.sources && this.#download.wanted > 0) this.#deps.seek(this.local);
   }
 
-  bytes(link: Link, request: PendingRequest, bytes: Uint8Array, encoded?: Encoded): void {
+  bytes(asked: Asked, request: PendingRequest, bytes: Uint8Array, encoded?: Encoded): void {
     const index = request.place?.index ?? -1;
-    this.#forget(link, request);
-    if (this.#closed || !this.#download.delivered(link.peerId, index, performance.now())) {
+    this.#forget(asked, request);
+    if (this.#closed || !this.#download.delivered(asked.peerId, index, performance.now())) {
       this.#duplicateBytes += bytes.length;
       this.#deps.changed(this.local);
       return;
     }
-    this.#bytesByPeer.set(link.peerId, (this.#bytesByPeer.get(link.peerId) ?? 0) + bytes.length);
+    this.#bytesByPeer.set(asked.peerId, (this.#bytesByPeer.get(asked.peerId) ?? 0) + bytes.length);
     this.#deps.storing(bytes);
     void this.#store(index, request, bytes, encoded);
   }
 
-  ended(link: Link, request: PendingRequest, reason: EndReason): void {
-    this.#forget(link, request);
+  ended(asked: Asked, request: PendingRequest, reason: EndReason): void {
+    this.#forget(asked, request);
     if (this.#closed) return;
-    this.#download.ended(link.peerId, request.place?.index ?? -1, reason);
+    this.#download.ended(asked.peerId, request.place?.index ?? -1, reason);
     this.#deps.changed(this.local);
   }
 
@@ -281,8 +293,12 @@ export class Session implements RequestOwner {
 
   #ask({ peer, indexes }: Errand): void {
     const link = this.#deps.link(peer);
-    if (link === undefined) return;
     const { set, handle, likeness } = this.local;
+    if (link === undefined) {
+      // It closed within this turn, and takes part no more: only the room that was taken for it is given back.
+      for (const index of indexes) this.#deps.dropped(this.#near.get(peer) ?? false, set.chunks[index]?.size ?? 0);
+      return;
+    }
     const asks = indexes.flatMap((index) => {
       const chunk = set.chunks[index];
       if (chunk === undefined) return [];
@@ -303,8 +319,8 @@ export class Session implements RequestOwner {
     this.#deps.link(peer)?.cancel(given);
   }
 
-  #forget(link: Link, request: PendingRequest): void {
-    const requests = this.#requests.get(link.peerId);
+  #forget(asked: Asked, request: PendingRequest): void {
+    const requests = this.#requests.get(asked.peerId);
     const index = request.place?.index ?? -1;
     if (requests?.get(index) === request) requests.delete(index);
   }

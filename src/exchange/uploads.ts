@@ -10,16 +10,16 @@ const PER_PEER = 16;
 
 /** Chunks of all peers between the store and their lanes; each peer has one beyond it, so that none starves. */
 export class UploadSlots {
-  readonly #limit: number;
+  readonly #limit: () => number;
   #used = 0;
 
-  /** @param limit chunks in hand at once. @default 32 */
-  constructor(limit = 32) {
+  /** @param limit chunks in hand at once */
+  constructor(limit: () => number) {
     this.#limit = limit;
   }
 
   take(own: number): boolean {
-    if (own > 0 && this.#used >= this.#limit) return false;
+    if (own > 0 && this.#used >= this.#limit()) return false;
     this.#used += 1;
     return true;
   }
@@ -36,7 +36,8 @@ export interface UploadsDeps {
    */
   pack(cid: CID, like: readonly CID[], options: { readonly signal: AbortSignal }): Promise<Packed | undefined>;
   readonly slots: UploadSlots;
-  send(frame: Frame): Promise<void>;
+  /** Resolves when the lane can take another frame, which may be after the bytes have waited for a rate cap. */
+  send(frame: Frame, priority: Priority): Promise<void>;
   /** These requests end without bytes. */
   ended(ids: { missing?: number[]; busy?: number[]; cancelled?: number[] }): void;
   onSent(bytes: number): void;
@@ -48,6 +49,7 @@ interface Wanted {
   readonly id: number;
   readonly cid: CID;
   readonly like: readonly CID[];
+  readonly priority: Priority;
 }
 
 /** What one peer asked of us: answered by rank, then in its order, with a bounded number of chunks in hand. */
@@ -64,13 +66,13 @@ export class Uploads {
   }
 
   /** `cid` undefined means that we know of no such chunk. */
-  request(items: readonly (Omit<Wanted, 'cid'> & { cid: CID | undefined; priority: Priority })[]): void {
+  request(items: readonly (Omit<Wanted, 'cid'> & { cid: CID | undefined })[]): void {
     const missing: number[] = [];
     const busy: number[] = [];
     for (const { id, cid, like, priority } of items) {
       if (cid === undefined) missing.push(id);
       else if (this.#queued >= MAX_QUEUED) busy.push(id);
-      else this.#queues[priority].push({ id, cid, like });
+      else this.#queues[priority].push({ id, cid, like, priority });
     }
     if (missing.length + busy.length > 0) this.#deps.ended({ missing, busy });
     this.#next();
@@ -108,7 +110,7 @@ export class Uploads {
     }
   }
 
-  async #upload({ id, cid, like }: Wanted): Promise<void> {
+  async #upload({ id, cid, like, priority }: Wanted): Promise<void> {
     const packed = await this.#deps.pack(cid, like, { signal: this.#signal }).catch(() => undefined);
     if (this.#signal.aborted) return;
     if (packed === undefined) {
@@ -116,7 +118,7 @@ export class Uploads {
       return this.#deps.ended({ missing: [id] });
     }
     // A lane that fails closes its link, which ends every request of it.
-    await this.#deps.send({ request: id, ...packed }).then(
+    await this.#deps.send({ request: id, ...packed }, priority).then(
       () => this.#deps.onSent(packed.bytes.length),
       () => undefined,
     );

@@ -26,6 +26,15 @@ export class UplinkShare {
     this.#cap = cap;
   }
 
+  /** The same users under another cap. */
+  withCap(cap: number): UplinkShare {
+    const other = new UplinkShare(cap);
+    other.#since = this.#since;
+    other.#users = this.#users;
+    other.#before = this.#before;
+    return other;
+  }
+
   /**
    * What this node knows now: whether it uses the uplink itself, how many others do, and whether there is anybody who
    * could (a node that is alone need not wait).

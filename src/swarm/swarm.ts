@@ -9,6 +9,7 @@ import { Blocks } from '../exchange/blocks.ts';
 import { Exchange, type ExchangeOptions } from '../exchange/exchange.ts';
 import type { Link } from '../exchange/link.ts';
 import type { DownloadReport } from '../exchange/session.ts';
+import type { Caps } from '../exchange/throttle.ts';
 import type { Log } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import { Dialer } from './dialer.ts';
@@ -47,6 +48,8 @@ export interface SwarmOptions {
   readonly pingMs?: number;
   /** Faster ways for chunk bytes than the libp2p connection. */
   readonly lanes?: Partial<LaneOptions>;
+  /** Downloads that nobody waits for may go on now; those in the foreground always may. @default always */
+  readonly backgroundOpen?: () => boolean;
   readonly exchange?: Partial<ExchangeOptions>;
   readonly standing?: Partial<StandingOptions>;
 }
@@ -101,6 +104,7 @@ export class Swarm implements AsyncDisposable {
     this.site = parts.site;
     this.blocks = new Blocks({
       links: () => parts.exchange.links.ready(),
+      down: parts.exchange.throttles.down,
       providers: (cid, { signal }) => this.#providers(cid, signal),
     });
   }
@@ -149,7 +153,7 @@ export class Swarm implements AsyncDisposable {
     const startedAt = performance.now();
     const local = await this.#exchange.open(set);
     options.signal.throwIfAborted();
-    const session = this.#exchange.session(local, options.priority);
+    const session = this.#exchange.session(local);
     const total = set.bytes;
     let bytes = set.chunks.reduce((sum, { size }, index) => sum + (local.have.has(index) ? size : 0), 0);
     const onStored = (stored: number) => {
@@ -159,21 +163,21 @@ export class Swarm implements AsyncDisposable {
     const aborted = Promise.withResolvers<never>();
     const abort = () => aborted.reject(options.signal.reason);
     options.signal.addEventListener('abort', abort, { once: true });
-    session.join(onStored);
+    session.join(options.priority, onStored);
     try {
       await Promise.race([session.done.promise, aborted.promise]);
       this.#parts.providers.provide(set.id);
       return session.report(startedAt);
     } finally {
       options.signal.removeEventListener('abort', abort);
-      session.leave(onStored);
+      session.leave(options.priority, onStored);
       this.#exchange.release(local);
     }
   }
 
   /** Chunks of one set, each fetched ahead of everything else; undefined when no peer has it. */
-  source(set: ChunkSet, { priority }: Pick<DownloadOptions, 'priority'>): ChunkSource {
-    return { get: (cid, { signal }) => this.#urgent(set, cid, priority, signal) };
+  source(set: ChunkSet): ChunkSource {
+    return { get: (cid, { signal }) => this.#urgent(set, cid, signal) };
   }
 
   /** Something else put the chunk into the store: the peers that want it hear of it. */
@@ -191,6 +195,20 @@ export class Swarm implements AsyncDisposable {
     this.#parts.offend(peerId, 'false documents');
   }
 
+  /** What this node may move in any second, bytes per second, and what of the site's uplink is its share now. */
+  get caps(): { readonly limits: Caps; readonly share: { readonly down: number; readonly up: number } } {
+    const { down, up } = this.#exchange.throttles;
+    const uplink = { down: down.limits.site, up: up.limits.site };
+    return {
+      limits: { down: down.limits.node, up: up.limits.node, uplink },
+      share: { down: down.share, up: up.share },
+    };
+  }
+
+  setCaps(caps: Caps): void {
+    this.#exchange.setCaps(caps);
+  }
+
   peers(): PeerStatus[] {
     return this.#parts.traffic.peers();
   }
@@ -199,7 +217,7 @@ export class Swarm implements AsyncDisposable {
     await this.#parts.stack.disposeAsync();
   }
 
-  async #urgent(set: ChunkSet, cid: CID, priority: 'foreground' | 'background', signal: AbortSignal) {
+  async #urgent(set: ChunkSet, cid: CID, signal: AbortSignal) {
     const index = set.indexOf(cid);
     if (index === undefined) return undefined;
     const { store } = this.#parts;
@@ -211,7 +229,7 @@ export class Swarm implements AsyncDisposable {
         // The store found its copy damaged, or dropped it: fetch it again.
         this.#exchange.noteLost(cid);
       }
-      const session = this.#exchange.session(local, priority);
+      const session = this.#exchange.session(local);
       try {
         if (!(await session.get(index, signal))) return undefined;
       } finally {
@@ -288,6 +306,7 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
       near,
       lanes: { port, allowed: (peer, host) => lanes.allowed(peer, host) },
       expectedNeighbours: () => dialer.expectedNeighbours(),
+      backgroundOpen: options.backgroundOpen ?? (() => true),
       onLink: (link) => {
         providers.connected();
         documents.connected(link.peerId);

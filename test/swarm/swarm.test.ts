@@ -222,7 +222,7 @@ suite('swarm', { concurrency: false, timeout: 60_000 }, () => {
     const { set, chunks } = content(10);
     await fill(a.store, chunks.slice(0, 9));
     await a.swarm.share(set);
-    const source = b.swarm.source(set, { priority: 'foreground' });
+    const source = b.swarm.source(set);
     const [first, last] = [chunks[0], chunks[9]];
     assert.ok(first && last);
     assert.ok(same(await source.get(first.cid, soon()), first.bytes));
