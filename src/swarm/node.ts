@@ -10,6 +10,7 @@ import { type Ping, ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
 import { createLibp2p } from 'libp2p';
 import { corked } from './corked.ts';
+import { sparing } from './sparing.ts';
 import { TRANSPORT } from './transport.ts';
 
 export const DHT_PROTOCOL = '/bootmesh/kad/1.0.0';
@@ -46,7 +47,7 @@ export function createNode(
     transports: [tcp(TRANSPORT.tcp)],
     connectionProtector: corked,
     connectionEncrypters: [noise()],
-    streamMuxers: [yamux(TRANSPORT.yamux)],
+    streamMuxers: [sparing(yamux(TRANSPORT.yamux))],
     connectionGater: deps.gate,
     connectionManager: {
       dialTimeout: options.dialTimeoutMs,
