@@ -53,6 +53,7 @@ export class AdminClient implements Operations {
   unpin = this.#asking('unpin');
   gc = this.#asking('gc');
   verify = this.#asking('verify');
+  limit = this.#asking('limit');
 
   async get(input: OperationInput<'get'>, options: ReadOptions): Promise<OperationResult<'get'>> {
     return await this.#ask('get', input, options, options.write);

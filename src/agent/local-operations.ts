@@ -7,6 +7,7 @@ import { openSeed, type Seed } from '../delta/seed.ts';
 import { publish } from '../release/publisher.ts';
 import { artifactsOf } from '../release/release.ts';
 import type { VerifiedRelease } from '../release/trusted-state.ts';
+import type { Swarm } from '../swarm/swarm.ts';
 import { importArtifact } from './import-artifact.ts';
 import { type MeshNode, repositoryOf } from './node.ts';
 import {
@@ -22,11 +23,13 @@ import {
   type PeerLine,
   type PinLine,
   type PublishResult,
+  type RatesLine,
   type ReadOptions,
   type StatusResult,
   type VerifyResult,
 } from './operations.ts';
 import { releasePin } from './release-pin.ts';
+import { rate } from './setting.ts';
 
 interface Deps {
   readonly node: MeshNode;
@@ -148,6 +151,8 @@ export class LocalOperations implements Operations {
     const { identity, member, site, swarm, store, releases } = this.#node;
     const running = this.#deps.running?.();
     const faults = releases?.faults.list() ?? [];
+    const rates = ratesOf(swarm);
+    const background = this.#node.background();
     return {
       peerId: identity.peerId,
       ...(member && { node: member.name }),
@@ -158,6 +163,8 @@ export class LocalOperations implements Operations {
       channels: this.#channels(),
       store: store.stats(),
       addresses: swarm.addresses(),
+      ...(rates && { rates }),
+      ...(background && { background }),
       ...(faults.length > 0 && { faults }),
       ...running,
     };
@@ -217,6 +224,19 @@ export class LocalOperations implements Operations {
     return { ...report, damaged: report.damaged.map((each) => ({ ...each, cid: each.cid.toString() })) };
   }
 
+  async limit({ down, up, uplink = {} }: OperationInput<'limit'>): Promise<RatesLine> {
+    const { swarm } = this.#node;
+    const { limits } = swarm.caps;
+    const given = (text: string | null | undefined, before: number | undefined) =>
+      text === undefined ? before : text === null ? undefined : rate.parse(text);
+    swarm.setCaps({
+      down: given(down, limits.down),
+      up: given(up, limits.up),
+      uplink: { down: given(uplink.down, limits.uplink?.down), up: given(uplink.up, limits.uplink?.up) },
+    });
+    return ratesOf(swarm) ?? {};
+  }
+
   /** A CID, a channel (its rootfs), or `channel:artifact`. */
   #resolve(name: string): CID {
     if (/^b[a-z2-7]{20,120}$/.test(name)) return parseCid(name);
@@ -251,6 +271,22 @@ export class LocalOperations implements Operations {
   #bytesIn(): Map<string, number> {
     return new Map(this.#node.swarm.peers().map(({ peerId, name, bytesIn }) => [name ?? peerId, bytesIn]));
   }
+}
+
+/** Undefined when nothing is capped. */
+function ratesOf({ caps }: Swarm): RatesLine | undefined {
+  const { down, up, uplink = {} } = caps.limits;
+  const share = {
+    ...(uplink.down !== undefined && { down: caps.share.down }),
+    ...(uplink.up !== undefined && { up: caps.share.up }),
+  };
+  const shared = uplink.down !== undefined || uplink.up !== undefined;
+  if (down === undefined && up === undefined && !shared) return undefined;
+  return { ...defined({ down, up }), ...(shared && { uplink: defined(uplink), share }) };
+}
+
+function defined({ down, up }: { readonly down?: number | undefined; readonly up?: number | undefined }) {
+  return { ...(down !== undefined && { down }), ...(up !== undefined && { up }) };
 }
 
 function heldShare(

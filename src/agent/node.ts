@@ -7,6 +7,7 @@ import type { Log } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import { Channels } from '../release/channels.ts';
 import { createFleetKeys, type FleetKeys, FleetKeysUnusable, openFleetKeys } from '../release/fleet-keys.ts';
+import { isOpen, opensNext, parseHours } from '../schedule/hours.ts';
 import { PackStore } from '../store/pack-store.ts';
 import { createSwarm, type Swarm } from '../swarm/swarm.ts';
 import { Artifacts } from './artifacts.ts';
@@ -39,6 +40,8 @@ export class MeshNode implements AsyncDisposable {
     | { readonly channels: Channels; readonly follower: Follower; readonly faults: ReleaseFaults }
     | undefined;
   readonly keys: FleetKeys | undefined;
+  /** Whether background downloads go on now, and when they do next; undefined when they do at any hour. */
+  readonly background: () => { readonly open: boolean; readonly opens?: string } | undefined;
   readonly #stack: AsyncDisposableStack;
 
   private constructor(parts: Omit<MeshNode, 'site' | typeof Symbol.asyncDispose>, stack: AsyncDisposableStack) {
@@ -50,6 +53,7 @@ export class MeshNode implements AsyncDisposable {
     this.artifacts = parts.artifacts;
     this.releases = parts.releases;
     this.keys = parts.keys;
+    this.background = parts.background;
     this.#stack = stack;
   }
 
@@ -79,9 +83,12 @@ export class MeshNode implements AsyncDisposable {
         },
       ),
     );
-    const swarm = stack.use(await openSwarm({ config, log, metrics, store, roster, identity, description }));
+    const background = backgroundOf(config, log);
+    const swarm = stack.use(
+      await openSwarm({ config, log, metrics, store, roster, identity, description, background }),
+    );
     artifacts = new Artifacts({ store, swarm, log });
-    const parts = { identity, member, roster, store, swarm, artifacts, keys };
+    const parts = { identity, member, roster, store, swarm, artifacts, keys, background };
     if (trustRoot === undefined) {
       log.warn('fleet description names no trust root: releases are neither followed nor booted', {
         fleet: config.fleet,
@@ -121,6 +128,23 @@ async function watermarksOf({ data, store }: Config) {
   } catch (error) {
     throw new ConfigError((error as Error).message, { cause: error });
   }
+}
+
+/** The hours of background work; asked often, and looked up once a second. */
+function backgroundOf({ background }: Config, log: Log): MeshNode['background'] {
+  const hours = background.hours && parseHours(background.hours, background.timezone);
+  if (hours === undefined) return () => undefined;
+  let looked: { readonly at: number; readonly state: { readonly open: boolean; readonly opens?: string } } | undefined;
+  return () => {
+    const now = Date.now();
+    if (looked !== undefined && Math.abs(now - looked.at) < 1000) return looked.state;
+    const open = isOpen(hours, now);
+    const opens = open ? undefined : opensNext(hours, now);
+    const state = { open, ...(opens !== undefined && { opens }) };
+    if (looked?.state.open !== open) log.info('background downloads', state);
+    looked = { at: now, state };
+    return state;
+  };
 }
 
 function ownMember(config: Config, roster: Roster, { peerId }: Identity): Member | undefined {
@@ -166,6 +190,7 @@ async function readTrustRoot(description: FleetDescription | undefined, keys: Fl
 }
 
 interface SwarmParts extends Deps {
+  readonly background: MeshNode['background'];
   readonly store: PackStore;
   readonly roster: Roster;
   readonly identity: Identity;
@@ -173,7 +198,7 @@ interface SwarmParts extends Deps {
 }
 
 async function openSwarm(parts: SwarmParts): Promise<Swarm> {
-  const { config, log, metrics, store, roster, identity, description } = parts;
+  const { config, log, metrics, store, roster, identity, description, background } = parts;
   const segment = roster.member(identity.peerId)?.segment ?? '';
   const trusted = description?.segments[segment]?.trusted === true;
   return await createSwarm(
@@ -186,6 +211,8 @@ async function openSwarm(parts: SwarmParts): Promise<Swarm> {
         onTrustedSegment: (peerId) => trusted && roster.member(peerId)?.segment === segment,
       },
       site: ALONE.site,
+      exchange: { caps: config.rates },
+      backgroundOpen: () => background()?.open ?? true,
       bootstrap: roster.bootstrap(identity.peerId),
     },
   );

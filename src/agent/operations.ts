@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { rate } from './setting.ts';
 
 /** How far a long operation has come. `total` is absent while it is not known. */
 export interface Progress {
@@ -24,6 +25,8 @@ const channel = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,62}$/i, 'is a word of l
 const file = z.string().startsWith('/', 'is an absolute path').max(4096);
 const cid = z.string().regex(/^b[a-z2-7]{20,120}$/, 'is a CID in base32, such as bafybei…');
 const pinName = z.string().regex(/^[\w.:@-]{1,128}$/, 'is a word of at most 128 letters, digits and . : @ _ -');
+
+const rateText = z.string().refine((text) => rate.safeParse(text).success, 'is a rate such as 20mbit or 2.5MB/s');
 
 /** What each operation takes; checked again on the agent's side of the socket. */
 export const operationInputs = {
@@ -53,6 +56,12 @@ export const operationInputs = {
   unpin: z.strictObject({ name: pinName }),
   gc: z.strictObject({}),
   verify: z.strictObject({}),
+  /** What is left out stays as it is; null is no limit. The configuration counts again when the agent starts anew. */
+  limit: z.strictObject({
+    down: rateText.nullable().optional(),
+    up: rateText.nullable().optional(),
+    uplink: z.strictObject({ down: rateText.nullable().optional(), up: rateText.nullable().optional() }).optional(),
+  }),
 };
 
 export type OperationName = keyof typeof operationInputs;
@@ -127,8 +136,21 @@ export interface StatusResult {
   /** Where others reach it: multiaddrs of the swarm, URLs of the gateway. */
   readonly addresses: readonly string[];
   readonly boot?: BootLine;
+  /** Absent where nothing is capped. */
+  readonly rates?: RatesLine;
+  /** Absent where background downloads run at any hour; `opens` while they pause: day and time of the hours' clock. */
+  readonly background?: { readonly open: boolean; readonly opens?: string };
   /** What was wrong with release metadata since the agent started; absent when nothing was. */
   readonly faults?: readonly FaultLine[];
+}
+
+/** What chunk bytes may take in any second, bytes per second; absent: no limit. */
+export interface RatesLine {
+  readonly down?: number;
+  readonly up?: number;
+  /** Of the whole site, and what of that is this node's share now. */
+  readonly uplink?: { readonly down?: number; readonly up?: number };
+  readonly share?: { readonly down?: number; readonly up?: number };
 }
 
 export interface FaultLine {
@@ -192,6 +214,8 @@ export interface Operations {
   gc(input: OperationInput<'gc'>, options: OperationOptions): Promise<GcResult>;
   /** Hashes every stored chunk again; damage is in the result, and is no failure of the operation. */
   verify(input: OperationInput<'verify'>, options: OperationOptions): Promise<VerifyResult>;
+  /** Other rate caps for as long as the agent runs. */
+  limit(input: OperationInput<'limit'>, options: OperationOptions): Promise<RatesLine>;
 }
 
 export interface LsResult {

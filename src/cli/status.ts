@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
-import type { BootLine, FaultLine, StatusResult } from '../agent/operations.ts';
+import type { BootLine, FaultLine, RatesLine, StatusResult } from '../agent/operations.ts';
+import { formatRate } from '../fleet/quantity.ts';
 import { formatBytes } from '../observe/progress.ts';
 import { addVerb, perform } from './session.ts';
 
@@ -32,10 +33,30 @@ function describe(status: StatusResult): string {
         ? `${channel}: no release yet`
         : `${channel} ${version}: ${share(held)} here${stale ? ', STALE: its metadata has expired' : ''}`,
     ]),
+    ...(status.rates ? [['rates', capped(status.rates)]] : []),
+    ...(status.background ? [['prefetch', prefetching(status.background)]] : []),
     ...(status.faults ?? []).map((fault) => ['FAULT', faulty(fault)]),
     ...status.addresses.map((address) => ['address', address]),
   ];
   return lines.map(([name = '', value]) => `${name.padEnd(9)}${value}`).join('\n');
+}
+
+function capped({ down, up, uplink, share }: RatesLine): string {
+  const rate = (way: string, bytes: number | undefined) => (bytes === undefined ? [] : [`${bits(bytes)} ${way}`]);
+  const site = [...rate('down', uplink?.down), ...rate('up', uplink?.up)];
+  const own = [...rate('down', share?.down), ...rate('up', share?.up)];
+  const parts = [[...rate('down', down), ...rate('up', up)].join(', ')];
+  if (site.length > 0) parts.push(`uplink of the site ${site.join(', ')} (this node now ${own.join(', ')})`);
+  return parts.filter((part) => part !== '').join('; ');
+}
+
+function bits(bytesPerSecond: number): string {
+  return formatRate(Math.round((bytesPerSecond * 8) / 1000) * 1000);
+}
+
+function prefetching({ open, opens }: NonNullable<StatusResult['background']>): string {
+  if (open) return 'within its hours';
+  return `paused${opens === undefined ? '' : ` until ${opens}`}; what a machine waits for goes on`;
 }
 
 function faulty({ kind, peerId, what, count, lastAt }: FaultLine): string {

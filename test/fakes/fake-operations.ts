@@ -40,6 +40,7 @@ export function fakeOperations(overrides: Partial<Operations> = {}): Operations 
     unpin: async ({ name }) => ({ name, cid }),
     gc: async () => ({ evictedChunks: 1, evictedBytes: 2, freedBytes: 3 }),
     verify: async () => ({ chunks: 2, bytes: 1000, damaged: [] }),
+    limit: async () => ({ down: 2_500_000 }),
     ...overrides,
   };
 }
