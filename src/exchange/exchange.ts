@@ -1,8 +1,8 @@
 import type { Libp2p } from '@libp2p/interface';
 import type { CID } from 'multiformats/cid';
+import { BufferPool } from '../content/buffer-pool.ts';
 import type { ChunkSet } from '../content/chunk-set.ts';
 import type { ChunkStore } from '../content/chunk-source.ts';
-import { BufferPool } from '../lane/buffer-pool.ts';
 import type { LaneKind } from '../lane/lane.ts';
 import type { Log } from '../observe/log.ts';
 import type { DownloadOptions } from '../schedule/download.ts';

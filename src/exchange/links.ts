@@ -1,7 +1,7 @@
 import type { Connection, Libp2p, Stream } from '@libp2p/interface';
 import type { Multiaddr } from '@multiformats/multiaddr';
+import type { BufferPool } from '../content/buffer-pool.ts';
 import type { ChunkStore } from '../content/chunk-source.ts';
-import type { BufferPool } from '../lane/buffer-pool.ts';
 import type { LanePort } from '../lane/lane-port.ts';
 import { LANE_PROTOCOL, StreamLane } from '../lane/stream-lane.ts';
 import type { Log } from '../observe/log.ts';
