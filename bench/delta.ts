@@ -13,6 +13,7 @@ import { kernelPair, randomPair, type VersionPair } from './delta/version-pair.t
 import { zsync } from './delta/zsync.ts';
 import { thisMachine } from './record/machine.ts';
 import { record, signed } from './record/result.ts';
+import { writeSection } from './record/section.ts';
 import { markdownTable } from './record/table.ts';
 import { openScene } from './site/scene.ts';
 
@@ -79,14 +80,20 @@ export async function run(argv: string[], { signal }: { signal: AbortSignal }): 
   const failures = verdict(entries, pairs);
   for (const failure of failures) console.error(`FAILED  ${failure}`);
   if (failures.length > 0) process.exitCode = 1;
-  const { ours: own, ...others } = entries;
+  const { ours: stored, 'ours --seed': seeded, ...others } = entries;
+  const own = {
+    ...stored,
+    ...Object.fromEntries(Object.entries(seeded ?? {}).map(([pair, entry]) => [`${pair} --seed`, entry])),
+  };
   const facts = {
     ...{ rounds, seed, payload: values.payload, origin_rate: formatRate(rate), chunk_sizes: DEFAULT_CHUNK_SIZES },
     ...{ pairs: Object.fromEntries(pairs.map(({ name, what, after }) => [name, { what, bytes: after.bytes }])) },
     ...{ ok: failures.length === 0, failures, ours: own, peers: others },
   };
-  if (rounds >= RECORDED_ROUNDS) await record('delta', signed({ bench: 'delta', ...facts }));
-  else console.log(`not recorded: a median needs --rounds ${RECORDED_ROUNDS}`);
+  if (rounds >= RECORDED_ROUNDS) {
+    await record('delta', signed({ bench: 'delta', ...facts }));
+    await writeSection('delta', table(entries, pairs));
+  } else console.log(`not recorded: a median needs --rounds ${RECORDED_ROUNDS}`);
   if (values.json) console.log(JSON.stringify({ ours: own, peers: others, machine: thisMachine() }));
 }
 
