@@ -1,5 +1,6 @@
 import type { CID } from 'multiformats/cid';
 import { chunkKey } from '../content/chunk.ts';
+import type { ChunkSet } from '../content/chunk-set.ts';
 import type { ChunkSource, GetOptions } from '../content/chunk-source.ts';
 import type { Leaf, Manifest } from '../content/manifest.ts';
 import { MAX_LIKE_BYTES } from './compression.ts';
@@ -15,24 +16,21 @@ export interface OldFile {
   readonly source: ChunkSource;
 }
 
-interface Place {
-  start: number;
-  end: number;
-}
-
 /** Which chunks of an old file the chunks of a wanted one are like. */
 export class Likeness {
-  readonly #old: OldFile;
-  /** By the wanted set's index: where in the old file the chunk would lie. */
-  readonly #places: ReadonlyMap<number, Place>;
-  #lost = false;
   /** Places at which both files have the same chunk. */
   readonly ties: number;
+  readonly #old: OldFile;
+  readonly #set: ChunkSet;
+  /** By the wanted set's index: where in the old file the chunk would lie, bytes; NaN for one that both files have. */
+  readonly #starts: Float64Array;
+  #lost = false;
 
-  private constructor(old: OldFile, places: ReadonlyMap<number, Place>, ties: number) {
-    this.ties = ties;
+  private constructor(old: OldFile, set: ChunkSet, starts: Float64Array, ties: number) {
     this.#old = old;
-    this.#places = places;
+    this.#set = set;
+    this.#starts = starts;
+    this.ties = ties;
   }
 
   /**
@@ -40,32 +38,31 @@ export class Likeness {
    * be like what lies after the first of them in the old one, at the same distance. Without a tie, equal offsets are
    * taken to be alike. A wrong guess costs compression, nothing else.
    */
-  static between(wanted: Manifest, old: OldFile): Likeness {
-    const ties = uniqueOffsets(old.leaves);
-    const places = new Map<number, Place>();
-    let shift: number | undefined;
-    let tied = 0;
-    for (const { cid, size, offset } of wanted.leaves) {
-      const tie = ties.get(chunkKey(cid));
+  static between({ leaves, set }: Manifest, old: OldFile): Likeness {
+    const offsets = uniqueOffsets(old.leaves);
+    const starts = new Float64Array(set.chunks.length).fill(Number.NaN);
+    let shift = 0;
+    let ties = 0;
+    for (const { cid, offset } of leaves) {
+      const tie = offsets.get(chunkKey(cid));
       if (tie !== undefined) {
-        // What came before the first tie lies before it in the old file too.
-        if (shift === undefined) for (const place of places.values()) move(place, tie - offset);
         shift = tie - offset;
-        tied += 1;
+        ties += 1;
+        // What came before the first tie lies before it in the old file too.
+        if (ties === 1) for (const [index, start] of starts.entries()) starts[index] = start + shift;
         continue;
       }
-      const index = wanted.set.indexOf(cid);
-      if (index === undefined || places.has(index)) continue;
-      const start = offset + (shift ?? 0);
-      places.set(index, { start, end: start + size });
+      const index = set.indexOf(cid);
+      if (index !== undefined && Number.isNaN(starts[index])) starts[index] = offset + shift;
     }
-    return new Likeness(old, places, tied);
+    return new Likeness(old, set, starts, ties);
   }
 
   /** Names of old chunks, in file order; none when nothing is known to be like chunk `index` of the wanted set. */
   of(index: number): readonly CID[] {
-    const place = this.#lost ? undefined : this.#places.get(index);
-    return place === undefined ? [] : around(this.#old.leaves, place).map(({ cid }) => cid);
+    const start = this.#lost ? Number.NaN : (this.#starts[index] ?? Number.NaN);
+    const size = this.#set.chunks[index]?.size ?? 0;
+    return Number.isNaN(start) ? [] : around(this.#old.leaves, start, start + size).map(({ cid }) => cid);
   }
 
   /**
@@ -92,11 +89,6 @@ export async function readAll(source: ChunkSource, names: readonly CID[], option
   return Buffer.concat(parts);
 }
 
-function move(place: Place, by: number): void {
-  place.start += by;
-  place.end += by;
-}
-
 /** Where each chunk lies that the file has once; repeated ones (zeros, mostly) tie nothing. */
 function uniqueOffsets(leaves: readonly Leaf[]): Map<string, number> {
   const offsets = new Map<string, number>();
@@ -111,7 +103,7 @@ function uniqueOffsets(leaves: readonly Leaf[]): Map<string, number> {
 }
 
 /** The leaves that overlap the place, as many as are allowed, without repetition. */
-function around(leaves: readonly Leaf[], { start, end }: Place): Leaf[] {
+function around(leaves: readonly Leaf[], start: number, end: number): Leaf[] {
   const found: Leaf[] = [];
   let bytes = 0;
   for (let i = firstEndingAfter(leaves, start); found.length < MAX_LIKE_CHUNKS; i += 1) {

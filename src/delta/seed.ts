@@ -2,8 +2,8 @@ import { type FileHandle, open } from 'node:fs/promises';
 import type { CID } from 'multiformats/cid';
 import { type ChunkRef, chunkKey, matches } from '../content/chunk.ts';
 import type { ChunkSource, ChunkStore, GetOptions } from '../content/chunk-source.ts';
-import { importFile } from '../import/import-file.ts';
 import type { Leaf, Manifest } from '../content/manifest.ts';
+import { importFile } from '../import/import-file.ts';
 import { Likeness } from './likeness.ts';
 
 /** A seed is cut this many bytes at a time, so that a whole disk takes no more memory than this much of it. */
