@@ -1,4 +1,4 @@
-import type { PackStoreOptions } from '../../src/store/pack-store.ts';
+import type { PackStoreOptions } from '../../src/store/pack-options.ts';
 
 /** Small enough that one work makes many segments and many syncs, so that kills land between all of them. */
 export const STORE_OPTIONS: PackStoreOptions = {

@@ -23,6 +23,8 @@ export interface Encoded {
   readonly bytes: Uint8Array;
   /** CRC-32 of `bytes`, where it is known already. */
   readonly crc32?: number;
+  /** May be called once nobody reads `bytes` any more: the memory is used again. */
+  readonly release?: () => void;
 }
 
 export interface EncodedOptions extends GetOptions {

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { CID } from 'multiformats/cid';
 import { create as createDigest } from 'multiformats/hashes/digest';
 
@@ -24,16 +24,17 @@ export interface Chunk {
 
 /** CIDv1, sha2-256; `codec` is RAW for file pieces and DAG_PB for manifest nodes. */
 export function chunkCid(bytes: Uint8Array, codec: number = RAW): CID {
-  return CID.createV1(codec, createDigest(SHA2_256, createHash('sha256').update(bytes).digest()));
+  return CID.createV1(codec, createDigest(SHA2_256, hash('sha256', bytes, 'buffer')));
 }
 
 /** True when `bytes` are what `cid` names. A CID with a hash we do not know is never true. */
 export function matches(cid: CID, bytes: Uint8Array): boolean {
   if (cid.multihash.code !== SHA2_256) return false;
-  return createHash('sha256').update(bytes).digest().equals(cid.multihash.digest);
+  return hash('sha256', bytes, 'buffer').equals(cid.multihash.digest);
 }
 
 /** A compact in-memory key of a CID's hash: equal bytes, equal key, whatever the codec or the base. */
 export function chunkKey(cid: CID): string {
-  return Buffer.from(cid.multihash.digest).toString('latin1');
+  const { buffer, byteOffset, length } = cid.multihash.digest;
+  return Buffer.from(buffer, byteOffset, length).toString('latin1');
 }

@@ -1,6 +1,6 @@
 import type { CID } from 'multiformats/cid';
 import { MAX_CHUNK_BYTES } from '../content/chunk.ts';
-import type { ChunkSource, GetOptions } from '../content/chunk-source.ts';
+import type { ChunkSource, Encoded, EncodedOptions, GetOptions } from '../content/chunk-source.ts';
 import { Gate } from '../content/gate.ts';
 import { BadCompression, compress, decompress } from '../delta/compression.ts';
 import { readAll } from '../delta/likeness.ts';
@@ -28,16 +28,15 @@ const COMPRESSING = 2;
 
 /** Our store, asked for a chunk as it is kept where it can give that. */
 export interface PackedStore extends ChunkSource {
-  encoded?(
-    cid: CID,
-    options: GetOptions & { readonly zstd: boolean },
-  ): Promise<{ readonly encoding: 'plain' | 'zstd'; readonly bytes: Uint8Array } | undefined>;
+  encoded?(cid: CID, options: EncodedOptions): Promise<Encoded | undefined>;
 }
 
 /** A chunk as it leaves. */
 export interface Packed {
   readonly flags: number;
   readonly bytes: Uint8Array;
+  /** May be called once it has left: its memory is used again. */
+  readonly release?: () => void;
 }
 
 export interface PackOptions {
@@ -79,7 +78,9 @@ export class Packer {
   async #kept(cid: CID, zstd: boolean, signal: AbortSignal): Promise<Packed | undefined> {
     if (this.#store.encoded !== undefined) {
       const encoded = await this.#store.encoded(cid, { signal, zstd });
-      return encoded && { flags: encoded.encoding === 'zstd' ? FRAME_FLAGS.zstd : 0, bytes: encoded.bytes };
+      if (encoded === undefined) return undefined;
+      const { encoding, bytes, release } = encoded;
+      return { flags: encoding === 'zstd' ? FRAME_FLAGS.zstd : 0, bytes, ...(release && { release }) };
     }
     const bytes = await this.#store.get(cid, { signal });
     return bytes && { flags: 0, bytes };

@@ -119,7 +119,10 @@ export class Uploads {
     }
     // A lane that fails closes its link, which ends every request of it.
     await this.#deps.send({ request: id, ...packed }, priority).then(
-      () => this.#deps.onSent(packed.bytes.length),
+      () => {
+        this.#deps.onSent(packed.bytes.length);
+        packed.release?.();
+      },
       () => undefined,
     );
   }

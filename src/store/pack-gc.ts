@@ -38,9 +38,9 @@ export interface GcDeps {
   /** Entries used in this second of the store's clock, or later, are in use; 0 is: not since it was opened. */
   readonly usedSince: number;
   /** The checked bytes of a chunk; a damaged one is dropped and answered with undefined. */
-  readonly read: (key: string, entry: Entry, signal: AbortSignal) => Promise<Uint8Array | undefined>;
+  readonly read: (cid: CID, entry: Entry, signal: AbortSignal) => Promise<Uint8Array | undefined>;
   /** The chunk as it is kept, checked by its checksum; likewise. */
-  readonly record: (key: string, entry: Entry, signal: AbortSignal) => Promise<StoredChunk | undefined>;
+  readonly record: (cid: CID, entry: Entry, signal: AbortSignal) => Promise<StoredChunk | undefined>;
 }
 
 /** Records that a compaction reads ahead of the writer. */
@@ -99,7 +99,7 @@ class Marks {
     const { index, segments, read, log } = this.#deps;
     const get = async (cid: CID) => {
       const entry = index.get(cid);
-      return entry && segments.has(entry.segment) ? await read(chunkKey(cid), entry, signal) : undefined;
+      return entry && segments.has(entry.segment) ? await read(cid, entry, signal) : undefined;
     };
     if (each instanceof ChunkSet) {
       for (const chunk of each.chunks) this.keep.add(chunkKey(chunk.cid));
@@ -135,8 +135,9 @@ async function empty(segment: Segment, deps: GcDeps, signal: AbortSignal): Promi
   live.sort(([, a], [, b]) => a.offset - b.offset);
   const move = async ([key, entry]: [string, Entry]) => {
     if (index.entries.get(key) !== entry) return;
-    const chunk = await record(key, entry, signal);
+    const chunk = await record(index.cid(key, entry), entry, signal);
     if (chunk && index.entries.get(key) === entry) await writer.append(chunk);
+    chunk?.stored.release?.();
   };
   for (let i = 0; i < live.length; i += COPY_WIDTH) {
     signal.throwIfAborted();

@@ -22,14 +22,14 @@ import type { Encoded } from '../content/chunk-source.ts';
  * The last CRC tells a record from noise. C tells a payload that the disk has damaged, at a third of a sha256's cost:
  * for those who hash it themselves. Whether the payload is right, only the multihash says.
  */
-export interface RecordHeader extends Payload {
-  readonly cid: CID;
+export interface Header {
+  /** Codec of the CID. */
+  readonly codec: number;
+  readonly multihash: Buffer;
+  /** The multihash without its code and length, when both have one byte. */
+  readonly digest: Buffer;
   /** Bytes of the header. */
   readonly headerBytes: number;
-}
-
-/** What a header says of the payload behind it. */
-export interface Payload {
   readonly encoding: Encoded['encoding'];
   /** Bytes of the payload as stored. */
   readonly storedBytes: number;
@@ -66,7 +66,7 @@ export function encodeHeader(cid: CID, stored: Encoded, plainBytes: number): Buf
 }
 
 /** The header at `offset`, or undefined when what is there is none that this version can read. */
-export function decodeHeader(bytes: Buffer, offset = 0): RecordHeader | undefined {
+export function decodeHeader(bytes: Buffer, offset = 0): Header | undefined {
   const room = bytes.length - offset;
   if (room < FIXED || !bytes.subarray(offset, offset + 4).equals(RECORD_MAGIC)) return undefined;
   const flags = bytes[offset + 5] as number;
@@ -81,15 +81,24 @@ export function decodeHeader(bytes: Buffer, offset = 0): RecordHeader | undefine
   const encoding = flags & ZSTD ? 'zstd' : 'plain';
   const possible = encoding === 'zstd' ? storedBytes < plainBytes : storedBytes === plainBytes;
   if (!possible || plainBytes > MAX_CHUNK_BYTES) return undefined;
-  const cid = decodeCid(bytes.readUInt32BE(offset + 8), bytes.subarray(offset + FIXED, hashEnd));
-  const crc = flags & CHECKED ? bytes.readUInt32BE(hashEnd) : undefined;
-  return cid && { cid, headerBytes: crcAt + 4 - offset, encoding, storedBytes, plainBytes, crc };
+  const multihash = bytes.subarray(offset + FIXED, hashEnd);
+  return {
+    codec: bytes.readUInt32BE(offset + 8),
+    multihash,
+    digest: multihash.subarray(2),
+    headerBytes: crcAt + 4 - offset,
+    encoding,
+    storedBytes,
+    plainBytes,
+    crc: flags & CHECKED ? bytes.readUInt32BE(hashEnd) : undefined,
+  };
 }
 
-function decodeCid(codec: number, multihash: Buffer): CID | undefined {
+/** The CID that a header names; undefined when its multihash is malformed, as this version writes none. */
+export function cidOf({ codec, multihash }: Header): CID | undefined {
   try {
     return Cid.createV1(codec, decodeDigest(Uint8Array.from(multihash)));
   } catch {
-    return undefined; // A valid CRC over a malformed multihash: not something that this version wrote.
+    return undefined;
   }
 }

@@ -1,81 +1,30 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CID } from 'multiformats/cid';
+import { BufferPool } from '../content/buffer-pool.ts';
 import { chunkKey, MAX_CHUNK_BYTES, SHA2_256 } from '../content/chunk.ts';
 import type { ChunkSet } from '../content/chunk-set.ts';
 import type { ChunkStore, Encoded, EncodedOptions, GetOptions } from '../content/chunk-source.ts';
 import { decompressed } from '../content/compression.ts';
 import type { Log } from '../observe/log.ts';
-import { collectGarbage, type GcReport, type Watermarks } from './pack-gc.ts';
+import { collectGarbage, type GcReport } from './pack-gc.ts';
 import { type Entry, PackIndex } from './pack-index.ts';
-import { decodeHeader, type RecordHeader } from './pack-record.ts';
+import {
+  type Damage,
+  PACK_STORE_DEFAULTS,
+  type PackStoreDefaults,
+  type PackStoreOptions,
+  type StoreDeps,
+  type StoreStats,
+  type VerifyReport,
+} from './pack-options.ts';
+import { decodeHeader } from './pack-record.ts';
 import { recoverSegments } from './pack-recovery.ts';
 import { PackWriter, type StoredChunk } from './pack-writer.ts';
 import { chunkIn, encodedIn } from './payload.ts';
 import { Pins } from './pins.ts';
 import type { RecordPlace, Segment } from './segment.ts';
 import { SegmentReader } from './segment-reader.ts';
-
-/** A record that does not match its hash any more. */
-export interface Damage {
-  readonly cid: CID;
-  /** Path of the segment file. */
-  readonly file: string;
-  /** Offset of the record in it, in bytes. */
-  readonly offset: number;
-}
-
-interface StoreDeps {
-  readonly log: Log;
-  /** A clock that only goes forward, in seconds. @default performance.now() / 1000 */
-  readonly seconds?: () => number;
-}
-
-export interface PackStoreOptions {
-  /** Size at which a segment is closed, in bytes; also what GC needs as spare space. @default 128 MiB */
-  readonly segmentBytes?: number;
-  /** Sync after this many bytes… @default 32 MiB */
-  readonly syncBytes?: number;
-  /** …or this many milliseconds, whichever comes first. @default 500 */
-  readonly syncMilliseconds?: number;
-  /** Space that is left free on the disk: for the index, and for GC to work in. @default 32 MiB */
-  readonly reserveBytes?: number;
-  /** When the segments exceed `highBytes`, unpinned chunks are evicted until `lowBytes` are left. @default never */
-  readonly watermarks?: Watermarks;
-  /** A chunk that was put or read within this many seconds is in use, and is not evicted. @default 600 */
-  readonly graceSeconds?: number;
-  /** Called for each damaged record that is found, after it was dropped. */
-  readonly onDamage?: (damage: Damage) => void;
-  /** Called when chunks were evicted, before anybody can ask for them again. */
-  readonly onEvict?: (cids: readonly CID[]) => void;
-  /** Called after each sync, before the index relies on it: the segment is on disk up to `bytes`. */
-  readonly onSync?: (synced: { readonly file: string; readonly bytes: number }) => void;
-}
-
-export interface StoreStats {
-  readonly chunks: number;
-  /** Payload bytes of the chunks. */
-  readonly bytes: number;
-  /** Bytes of the segment files, dead records included. */
-  readonly diskBytes: number;
-  readonly segments: number;
-}
-
-export interface VerifyReport {
-  readonly chunks: number;
-  readonly bytes: number;
-  /** What was found wrong, and has been dropped: the next read fetches it again. */
-  readonly damaged: readonly Damage[];
-}
-
-const PACK_STORE_DEFAULTS = {
-  segmentBytes: 128 * 1024 * 1024,
-  syncBytes: 32 * 1024 * 1024,
-  syncMilliseconds: 500,
-  reserveBytes: 32 * 1024 * 1024,
-  graceSeconds: 600,
-} as const;
-type Defaults = Readonly<Record<keyof typeof PACK_STORE_DEFAULTS, number>>;
 
 /**
  * Chunks on disk: append-only segments (`segments/`), an index that can be rebuilt from them (`index.v1/`), and pins
@@ -90,12 +39,13 @@ export class PackStore implements ChunkStore, AsyncDisposable {
   readonly directory: string;
   readonly pins: Pins;
   readonly #log: Log;
-  readonly #options: PackStoreOptions & Defaults;
+  readonly #options: PackStoreOptions & PackStoreDefaults;
   readonly #index: PackIndex;
   readonly #segments: Map<number, Segment>;
   readonly #reader: SegmentReader;
   readonly #seconds: () => number;
   readonly #started: number;
+  readonly #buffers = new BufferPool();
   readonly #putting = new Map<string, Promise<void>>();
   readonly #held = new Set<{ readonly set: ChunkSet }>();
   readonly #onDamage = new Set<(damage: Damage) => void>();
@@ -176,11 +126,8 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     signal.throwIfAborted();
     this.#closing.signal.throwIfAborted();
     const key = chunkKey(cid);
-    await this.#putting.get(key)?.catch(() => {});
-    const entry = this.#index.entries.get(key);
-    if (!entry) return undefined;
-    entry.used = this.#now();
-    return await this.#chunk(key, entry, signal);
+    const entry = await this.#find(key);
+    return entry && (await this.#chunk(cid, key, entry, signal));
   }
 
   /**
@@ -191,46 +138,41 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     signal.throwIfAborted();
     this.#closing.signal.throwIfAborted();
     const key = chunkKey(cid);
-    await this.#putting.get(key)?.catch(() => {});
-    const entry = this.#index.entries.get(key);
-    if (!entry) return undefined;
-    entry.used = this.#now();
-    const record = await this.#record(key, entry, signal);
+    const entry = await this.#find(key);
+    const record = entry && (await this.#record(cid, key, entry, signal));
     if (!record) return undefined;
     if (zstd || record.stored.encoding === 'plain') return record.stored;
     const bytes = await decompressed(record.stored.bytes, record.plainBytes);
+    record.stored.release?.();
     return bytes && { encoding: 'plain', bytes };
   }
 
-  /** The chunk, checked by its hash. */
-  async #chunk(key: string, entry: Entry, signal: AbortSignal): Promise<Uint8Array | undefined> {
-    return await this.#load(key, entry, signal, chunkIn);
+  async #find(key: string): Promise<Entry | undefined> {
+    const putting = this.#putting.get(key);
+    if (putting) await putting.catch(() => {});
+    const entry = this.#index.entries.get(key);
+    if (entry) entry.used = this.#now();
+    return entry;
   }
 
-  /** The record, checked by its checksum. */
-  async #record(key: string, entry: Entry, signal: AbortSignal): Promise<StoredChunk | undefined> {
-    return await this.#load(key, entry, signal, async (header, payload) => {
-      const stored = await encodedIn(header, payload);
-      return stored && { cid: header.cid, stored, plainBytes: header.plainBytes };
-    });
+  /** The chunk, checked by its hash, in memory that is the caller's. */
+  async #chunk(cid: CID, key: string, entry: Entry, signal: AbortSignal): Promise<Uint8Array | undefined> {
+    const record = await this.#read(entry, Buffer.allocUnsafeSlow(entry.headerBytes + entry.size), signal);
+    const header = record && decodeHeader(record);
+    const bytes = header && (await chunkIn(cid, header, record.subarray(header.headerBytes)));
+    if (record && !bytes) await this.#drop(key, entry);
+    return bytes;
   }
 
-  /** Reads a record, header included, and has it checked; drops one that is not right. */
-  async #load<T>(
-    key: string,
-    entry: Entry,
-    signal: AbortSignal | undefined,
-    check: (header: RecordHeader, payload: Buffer) => Promise<T | undefined>,
-  ): Promise<T | undefined> {
-    const segment = this.#segments.get(entry.segment);
-    if (!segment) return undefined;
-    const record = await this.#read(segment, entry.offset, entry.headerBytes + entry.size, signal);
-    const header = decodeHeader(record);
-    const same = header && chunkKey(header.cid) === key && header.headerBytes === entry.headerBytes;
-    const found = same && (await check(header, record.subarray(header.headerBytes)));
-    if (found) return found;
-    await this.#drop(this.#index.cid(key, entry), entry, segment);
-    return undefined;
+  /** The record, checked by its checksum, in memory that comes back by `release`. */
+  async #record(cid: CID, key: string, entry: Entry, signal: AbortSignal): Promise<StoredChunk | undefined> {
+    const buffer = this.#buffers.take(entry.headerBytes + entry.size);
+    const record = await this.#read(entry, Buffer.from(buffer.buffer, 0, buffer.length), signal);
+    const header = record && decodeHeader(record);
+    const found = header && (await encodedIn(cid, header, record.subarray(header.headerBytes)));
+    if (record && !found) await this.#drop(key, entry);
+    const release = () => this.#buffers.give(buffer);
+    return found && { cid, stored: { ...found, release }, plainBytes: header.plainBytes };
   }
 
   /**
@@ -248,13 +190,20 @@ export class PackStore implements ChunkStore, AsyncDisposable {
       entry.used = this.#now();
       return;
     }
-    const running = this.#putting.get(key);
-    if (running) return await running;
-    const isLarger = encoded?.encoding === 'zstd' && encoded.bytes.length >= bytes.length;
-    const stored: Encoded = encoded && !isLarger ? encoded : { encoding: 'plain', bytes };
-    const put = this.#writer.append({ cid, stored, plainBytes: bytes.length }).finally(() => this.#putting.delete(key));
-    this.#putting.set(key, put);
-    await put;
+    let put = this.#putting.get(key);
+    if (!put) {
+      const isLarger = encoded?.encoding === 'zstd' && encoded.bytes.length >= bytes.length;
+      const stored: Encoded = encoded && !isLarger ? encoded : { encoding: 'plain', bytes };
+      // Records of one batch share a promise; `#stored` forgets it.
+      put = this.#writer.append({ cid, stored, plainBytes: bytes.length });
+      this.#putting.set(key, put);
+    }
+    try {
+      await put;
+    } catch (error) {
+      if (this.#putting.get(key) === put) this.#putting.delete(key);
+      throw error;
+    }
   }
 
   /** Resolves when everything that was put is safe from a power loss. */
@@ -289,7 +238,8 @@ export class PackStore implements ChunkStore, AsyncDisposable {
       for (const [key, entry] of this.#inLogOrder()) {
         options.signal.throwIfAborted();
         // Not when it moved or went meanwhile.
-        if (this.#index.entries.get(key) === entry) await this.#chunk(key, entry, options.signal);
+        if (this.#index.entries.get(key) === entry)
+          await this.#chunk(this.#index.cid(key, entry), key, entry, options.signal);
         chunks++;
         bytes += entry.size;
         options.onProgress?.({ bytes, total: Math.max(bytes, this.#index.bytes) });
@@ -300,24 +250,28 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     return { chunks, bytes, damaged };
   }
 
-  async #read(segment: Segment, offset: number, length: number, signal?: AbortSignal): Promise<Buffer> {
+  /** A record, header included; empty when the disk cannot read it, undefined when it has gone meanwhile. */
+  async #read(entry: Entry, into: Buffer, signal: AbortSignal): Promise<Buffer | undefined> {
+    const segment = this.#segments.get(entry.segment);
+    if (!segment) return undefined;
+    const { offset } = entry;
     try {
-      return await this.#reader.read(segment, offset, length, signal);
+      return into.subarray(0, await this.#reader.read(segment, offset, into, signal));
     } catch (error) {
       const { code } = error as { code?: string };
       if (code !== 'EIO' && code !== 'ENOENT') throw error;
       this.#log.error('segment cannot be read', { segment: segment.path, offset, error });
-      return Buffer.alloc(0);
+      return into.subarray(0, 0);
     }
   }
 
-  async #drop(cid: CID, entry: Entry, segment: Segment): Promise<void> {
-    const key = chunkKey(cid);
-    if (this.#index.entries.get(key) !== entry) return;
+  async #drop(key: string, entry: Entry): Promise<void> {
+    const segment = this.#segments.get(entry.segment);
+    if (!segment || this.#index.entries.get(key) !== entry) return;
     this.#index.forget(key, segment);
-    const damage = { cid, file: segment.path, offset: entry.offset };
+    const damage = { cid: this.#index.cid(key, entry), file: segment.path, offset: entry.offset };
     this.#log.error('chunk is damaged on disk and was dropped', {
-      cid: cid.toString(),
+      cid: damage.cid.toString(),
       segment: segment.path,
       offset: entry.offset,
     });
@@ -331,6 +285,7 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     // A compaction moves a record: the old place is dead from now on.
     this.#index.forget(key, old && this.#segments.get(old.segment));
     this.#index.add(cid, place, segment, old?.used ?? this.#now());
+    this.#putting.delete(key);
     this.#unindexed.push(key);
   }
 
@@ -370,8 +325,8 @@ export class PackStore implements ChunkStore, AsyncDisposable {
         held: () => [...this.#held].map(({ set }) => set),
         onEvict: (cids) => this.#options.onEvict?.(cids),
         usedSince: this.#now() - this.#options.graceSeconds,
-        read: (key, entry, readSignal) => this.#chunk(key, entry, readSignal),
-        record: (key, entry, readSignal) => this.#record(key, entry, readSignal),
+        read: (cid, entry, readSignal) => this.#chunk(cid, chunkKey(cid), entry, readSignal),
+        record: (cid, entry, readSignal) => this.#record(cid, chunkKey(cid), entry, readSignal),
       },
       lowBytes,
       signal,

@@ -2,7 +2,7 @@ import { type FileHandle, open, statfs } from 'node:fs/promises';
 import type { CID } from 'multiformats/cid';
 import type { Encoded } from '../content/chunk-source.ts';
 import { encodeHeader } from './pack-record.ts';
-import { type RecordPlace, Segment } from './segment.ts';
+import { type RecordPlace, SEGMENT_HEADER_BYTES, Segment } from './segment.ts';
 
 export interface PackWriterOptions {
   /** A segment that reaches this many bytes is closed and the next one begun. */
@@ -42,15 +42,20 @@ export interface StoredChunk {
   readonly plainBytes: number;
 }
 
-interface Job {
-  readonly chunk: StoredChunk;
-  readonly bytes: Uint8Array;
+/** Records that are written together, and fail together. */
+interface Batch {
+  readonly chunks: StoredChunk[];
+  /** Payload bytes. */
+  bytes: number;
   readonly done: PromiseWithResolvers<void>;
 }
 
 /** One `writev` carries at most this much; two buffers a record stay under IOV_MAX (1024). */
 const BATCH_BYTES = 4 * 1024 * 1024;
 const BATCH_RECORDS = 256;
+/** The free space of the disk is looked up again after so many bytes, and so many milliseconds. */
+const ROOM_BYTES = 16 * 1024 * 1024;
+const ROOM_MILLISECONDS = 500;
 
 /**
  * The one writer of the active segment. Appends are written in order and in batches; the file is synced by bytes and
@@ -61,9 +66,12 @@ export class PackWriter {
   readonly #directory: string;
   readonly #deps: PackWriterDeps;
   readonly #options: PackWriterOptions;
-  readonly #queue: Job[] = [];
+  readonly #queue: Batch[] = [];
   readonly #rotations: PromiseWithResolvers<void>[] = [];
   #last: Promise<void> = Promise.resolve();
+  /** What may still be written before the free space is looked up again, and when it was last looked up. */
+  #room = 0;
+  #roomAt = 0;
   #segment: Segment;
   #file: FileHandle;
   #running: Promise<void> | undefined;
@@ -101,16 +109,23 @@ export class PackWriter {
   /** Resolves when the record can be read back (see `flush` for when it is durable). Its bytes must not change until. */
   append(chunk: StoredChunk): Promise<void> {
     if (this.#failure) return Promise.reject(this.#failure);
-    const done = Promise.withResolvers<void>();
-    this.#queue.push({ chunk, bytes: chunk.stored.bytes, done });
-    this.#last = done.promise;
+    const { length } = chunk.stored.bytes;
+    let batch = this.#queue.at(-1);
+    const most = Math.min(BATCH_BYTES, this.#options.segmentBytes);
+    if (!batch || batch.bytes + length > most || batch.chunks.length >= BATCH_RECORDS) {
+      batch = { chunks: [], bytes: 0, done: Promise.withResolvers<void>() };
+      this.#queue.push(batch);
+      this.#last = batch.done.promise;
+    }
+    batch.chunks.push(chunk);
+    batch.bytes += length;
     this.#running ??= this.#run();
-    return done.promise;
+    return batch.done.promise;
   }
 
   /** Resolves when everything that was appended until now is on disk and in the index. */
   async flush(): Promise<void> {
-    // Jobs end in order. That the last one failed is its own caller's affair.
+    // Batches end in order. That the last one failed is its own callers' affair.
     await this.#last.catch(() => {});
     if (this.#failure) throw this.#failure;
     await this.#sync();
@@ -140,62 +155,55 @@ export class PackWriter {
     while (this.#queue.length > 0 || this.#rotations.length > 0) {
       const rotation = this.#rotations.shift();
       if (rotation) await this.#rotate().then(rotation.resolve, rotation.reject);
-      else await this.#writeBatch();
+      else await this.#writeNext();
     }
     this.#running = undefined;
   }
 
-  async #writeBatch(): Promise<void> {
-    const jobs = this.#nextBatch();
+  async #writeNext(): Promise<void> {
+    const batch = this.#queue.shift() as Batch;
     try {
       if (this.#failure) throw this.#failure;
-      await this.#write(jobs);
+      await this.#write(batch);
+      batch.done.resolve();
     } catch (error) {
-      const failure = asStoreFull(error, this.#segment.path);
-      for (const job of jobs) job.done.reject(failure);
+      batch.done.reject(asStoreFull(error, this.#segment.path));
+      return;
     }
+    // Its failure is kept, and rejects what comes later.
+    await this.#commit().catch(() => {});
   }
 
-  #nextBatch(): Job[] {
-    const { segmentBytes } = this.#options;
+  async #write({ chunks, bytes }: Batch): Promise<void> {
+    await this.#checkRoom(bytes);
     const { size } = this.#segment;
-    const most = Math.min(BATCH_BYTES, size < segmentBytes ? segmentBytes - size : segmentBytes);
-    let bytes = 0;
-    let count = 0;
-    for (const job of this.#queue) {
-      if (count > 0 && (bytes + job.bytes.length > most || count >= BATCH_RECORDS)) break;
-      bytes += job.bytes.length;
-      count++;
-    }
-    return this.#queue.splice(0, count);
-  }
-
-  async #write(jobs: readonly Job[]): Promise<void> {
-    await this.#checkRoom(jobs.reduce((sum, job) => sum + job.bytes.length, 0));
-    if (this.#segment.size >= this.#options.segmentBytes) await this.#rotate();
+    if (size > SEGMENT_HEADER_BYTES && size + bytes > this.#options.segmentBytes) await this.#rotate();
     const segment = this.#segment;
     const buffers: Uint8Array[] = [];
     const places: Omit<RecordPlace, 'cid'>[] = [];
     let end = segment.size;
-    for (const { chunk, bytes } of jobs) {
-      const header = encodeHeader(chunk.cid, chunk.stored, chunk.plainBytes);
-      places.push({ offset: end, headerBytes: header.length, storedBytes: bytes.length });
-      buffers.push(header, bytes);
-      end += header.length + bytes.length;
+    for (const { cid, stored, plainBytes } of chunks) {
+      const header = encodeHeader(cid, stored, plainBytes);
+      const storedBytes = stored.bytes.length;
+      places.push({ offset: end, headerBytes: header.length, storedBytes });
+      buffers.push(header, stored.bytes);
+      end += header.length + storedBytes;
     }
     await this.#writeFully(buffers, end);
     segment.size = end;
-    for (const [i, job] of jobs.entries()) {
-      this.#deps.onStored(job.chunk.cid, places[i] as RecordPlace, segment);
-      job.done.resolve();
-    }
-    await this.#commit();
+    for (const [i, { cid }] of chunks.entries()) this.#deps.onStored(cid, places[i] as RecordPlace, segment);
   }
 
   /** LevelDB does not survive a full disk gracefully, and GC writes before it frees. */
   async #checkRoom(bytes: number): Promise<void> {
-    const { bavail, bsize } = await statfs(this.#directory);
-    if (bavail * bsize - bytes < this.#options.reserveBytes) throw new StoreFull(this.#segment.path);
+    const now = performance.now();
+    if (bytes > this.#room || now - this.#roomAt > ROOM_MILLISECONDS) {
+      const { bavail, bsize } = await statfs(this.#directory);
+      this.#room = Math.min(ROOM_BYTES, bavail * bsize - this.#options.reserveBytes);
+      this.#roomAt = now;
+      if (bytes > this.#room) throw new StoreFull(this.#segment.path);
+    }
+    this.#room -= bytes;
   }
 
   /** What a failed write leaves behind is overwritten by the next one, or cut by recovery. */

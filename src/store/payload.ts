@@ -1,22 +1,27 @@
 import { crc32 } from 'node:zlib';
+import type { CID } from 'multiformats/cid';
 import { matches } from '../content/chunk.ts';
 import type { Encoded } from '../content/chunk-source.ts';
 import { decompressed } from '../content/compression.ts';
-import type { RecordHeader } from './pack-record.ts';
+import type { Header } from './pack-record.ts';
 
-/** The chunk that `payload`, the bytes behind `header`, holds; undefined when it is not what the CID names. */
-export async function chunkIn(header: RecordHeader, payload: Uint8Array): Promise<Uint8Array | undefined> {
+/** The chunk that `payload`, the bytes behind `header`, holds; undefined when it is not what `cid` names. */
+export async function chunkIn(cid: CID, header: Header, payload: Uint8Array): Promise<Uint8Array | undefined> {
   if (payload.length !== header.storedBytes) return undefined;
   const bytes = header.encoding === 'zstd' ? await decompressed(payload, header.plainBytes) : payload;
-  return bytes && matches(header.cid, bytes) ? bytes : undefined;
+  return bytes && matches(cid, bytes) ? bytes : undefined;
 }
 
-/** The payload as it is, when its checksum says that it is what was written; by its hash where there is no checksum. */
-export async function encodedIn(header: RecordHeader, payload: Uint8Array): Promise<Encoded | undefined> {
-  if (header.crc === undefined) {
-    const bytes = await chunkIn(header, payload);
+/**
+ * The payload as it is, when its checksum says that it is what was written for `cid`; by its hash where there is no
+ * checksum.
+ */
+export async function encodedIn(cid: CID, header: Header, payload: Uint8Array): Promise<Encoded | undefined> {
+  const { crc, encoding } = header;
+  if (crc === undefined) {
+    const bytes = await chunkIn(cid, header, payload);
     return bytes && { encoding: 'plain', bytes };
   }
-  const right = payload.length === header.storedBytes && crc32(payload) === header.crc;
-  return right ? { encoding: header.encoding, bytes: payload } : undefined;
+  if (payload.length !== header.storedBytes || crc32(payload) !== crc) return undefined;
+  return header.digest.equals(cid.multihash.digest) ? { encoding, bytes: payload, crc32: crc } : undefined;
 }

@@ -3,7 +3,7 @@ import { type FileHandle, open, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { CID } from 'multiformats/cid';
-import { decodeHeader, MAX_RECORD_BYTES, RECORD_MAGIC } from './pack-record.ts';
+import { cidOf, decodeHeader, MAX_RECORD_BYTES, RECORD_MAGIC } from './pack-record.ts';
 import { chunkIn } from './payload.ts';
 
 /**
@@ -137,9 +137,11 @@ export async function* scanRecords(file: FileHandle, from: number, signal?: Abor
 
 async function recordAt(view: Buffer, offset: number): Promise<Omit<RecordPlace, 'offset'> | undefined> {
   const header = decodeHeader(view, offset);
-  if (!header) return undefined;
+  const cid = header && cidOf(header);
+  if (!cid) return undefined;
   const start = offset + header.headerBytes;
-  return (await chunkIn(header, view.subarray(start, start + header.storedBytes))) && header;
+  const right = await chunkIn(cid, header, view.subarray(start, start + header.storedBytes));
+  return right && { cid, headerBytes: header.headerBytes, storedBytes: header.storedBytes };
 }
 
 /** Reads until `into` is full or the file ends; returns the bytes read. */

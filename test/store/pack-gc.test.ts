@@ -12,7 +12,8 @@ import { Chunker } from '../../src/content/chunker.ts';
 import { readArtifact } from '../../src/content/read-artifact.ts';
 import { importFile } from '../../src/import/import-file.ts';
 import { silentLog } from '../../src/observe/log.ts';
-import { PackStore, type PackStoreOptions } from '../../src/store/pack-store.ts';
+import type { PackStoreOptions } from '../../src/store/pack-options.ts';
+import { PackStore } from '../../src/store/pack-store.ts';
 
 const { signal } = new AbortController();
 const chunker = new Chunker({ min: 1024, average: 4096, max: 16384 });
