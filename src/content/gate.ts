@@ -10,16 +10,27 @@ export class Gate {
 
   /** Runs `task` when there is room; rejects with the signal's reason when it aborts before that. */
   async run<T>(task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    signal?.throwIfAborted();
-    if (this.#running >= this.#width) await this.#turn(signal);
-    else this.#running++;
+    const turn = this.enter(signal);
+    if (turn) await turn;
     try {
       return await task();
     } finally {
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.#running--;
+      this.leave();
     }
+  }
+
+  /** Takes a place, which `leave` must give back: at once, or when the promise resolves. Rejects or throws as `run`. */
+  enter(signal?: AbortSignal): Promise<void> | undefined {
+    signal?.throwIfAborted();
+    if (this.#running >= this.#width) return this.#turn(signal);
+    this.#running++;
+    return undefined;
+  }
+
+  leave(): void {
+    const next = this.#waiting.shift();
+    if (next) next();
+    else this.#running--;
   }
 
   /** Waits until a finished task hands its place on. */

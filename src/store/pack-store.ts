@@ -126,7 +126,7 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     signal.throwIfAborted();
     this.#closing.signal.throwIfAborted();
     const key = chunkKey(cid);
-    const entry = await this.#find(key);
+    const entry = this.#find(key) ?? (await this.#afterPut(key));
     return entry && (await this.#chunk(cid, key, entry, signal));
   }
 
@@ -138,7 +138,7 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     signal.throwIfAborted();
     this.#closing.signal.throwIfAborted();
     const key = chunkKey(cid);
-    const entry = await this.#find(key);
+    const entry = this.#find(key) ?? (await this.#afterPut(key));
     const record = entry && (await this.#record(cid, key, entry, signal));
     if (!record) return undefined;
     if (zstd || record.stored.encoding === 'plain') return record.stored;
@@ -147,12 +147,16 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     return bytes && { encoding: 'plain', bytes };
   }
 
-  async #find(key: string): Promise<Entry | undefined> {
-    const putting = this.#putting.get(key);
-    if (putting) await putting.catch(() => {});
+  #find(key: string): Entry | undefined {
     const entry = this.#index.entries.get(key);
     if (entry) entry.used = this.#now();
     return entry;
+  }
+
+  /** The chunk's place when it is being put just now. */
+  async #afterPut(key: string): Promise<Entry | undefined> {
+    await this.#putting.get(key)?.catch(() => {});
+    return this.#find(key);
   }
 
   /** The chunk, checked by its hash, in memory that is the caller's. */

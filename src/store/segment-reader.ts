@@ -8,7 +8,9 @@ import type { Segment } from './segment.ts';
 const WIDTH = 32;
 
 interface OpenFile {
-  readonly file: Promise<FileHandle>;
+  readonly handle: Promise<FileHandle>;
+  /** Once it is open. */
+  descriptor: number | undefined;
   uses: number;
 }
 
@@ -30,7 +32,13 @@ export class SegmentReader {
   async read(segment: Segment, offset: number, into: Uint8Array, signal: AbortSignal): Promise<number> {
     segment.readers++;
     try {
-      return await this.#gate.run(() => this.#read(segment, offset, into), signal);
+      const turn = this.#gate.enter(signal);
+      if (turn) await turn;
+      try {
+        return await this.#read(segment, offset, into);
+      } finally {
+        this.#gate.leave();
+      }
     } finally {
       segment.readers--;
       if (segment.retired && segment.readers === 0) await this.#remove(segment);
@@ -48,24 +56,20 @@ export class SegmentReader {
   }
 
   async #read(segment: Segment, offset: number, into: Uint8Array): Promise<number> {
-    const open = await this.#use(segment);
+    const file = this.#files.get(segment) ?? { handle: open(segment.path, 'r'), descriptor: undefined, uses: 0 };
+    file.uses++;
+    this.#files.delete(segment);
+    this.#files.set(segment, file);
     try {
-      return await readAt((await open.file).fd, offset, into);
+      if (this.#files.size > WIDTH) await this.#closeIdle();
+      file.descriptor ??= (await file.handle).fd;
+      return await readAt(file.descriptor, offset, into);
     } catch (error) {
       this.#files.delete(segment);
       throw error;
     } finally {
-      open.uses--;
+      file.uses--;
     }
-  }
-
-  async #use(segment: Segment): Promise<OpenFile> {
-    const file = this.#files.get(segment) ?? { file: open(segment.path, 'r'), uses: 0 };
-    file.uses++;
-    this.#files.delete(segment);
-    this.#files.set(segment, file);
-    if (this.#files.size > WIDTH) await this.#closeIdle();
-    return file;
   }
 
   async #closeIdle(): Promise<void> {
@@ -75,7 +79,7 @@ export class SegmentReader {
   async #close(segment: Segment): Promise<void> {
     const open = this.#files.get(segment);
     this.#files.delete(segment);
-    await (await open?.file)?.close();
+    await (await open?.handle)?.close();
   }
 
   async #remove(segment: Segment): Promise<void> {
