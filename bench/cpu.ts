@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { formatSize } from '../src/fleet/quantity.ts';
 import { type CpuEntry, publishCpu } from './chart/cpu.ts';
+import { warmed } from './contender/warmed.ts';
 import { thisMachine } from './record/machine.ts';
 import { record, signed } from './record/result.ts';
 import type { Contender } from './site/contender.ts';
@@ -19,7 +20,7 @@ const DEFAULTS: CourseDefaults = {
   nodes: '4',
   'origin-rate': 'none',
   rate: 'none',
-  payload: '256MiB',
+  payload: '1GiB',
   peers: 'nginx,aria2,libtorrent-tuned',
 };
 const OWN: OwnFlags = { lanes: ['our lanes, the promised one first', 'plain,tls,libp2p'] };
@@ -47,7 +48,7 @@ export async function run(argv: string[], { signal }: { signal: AbortSignal }): 
     { signal },
   );
   const payload = await makePayload(join(scene.directory, 'payload', 'payload.bin'), payloadBytes, seed);
-  const heats = new Map<Contender, Heat[]>([...lanes, ...peers].map((contender) => [contender, []]));
+  const heats = new Map<Contender, Heat[]>([...lanes, ...peers].map((contender) => [warmed(contender), []]));
   for (let round = 1; round <= rounds; round += 1) {
     for (const [contender, done] of heats) {
       signal.throwIfAborted();
