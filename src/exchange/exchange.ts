@@ -10,6 +10,7 @@ import type { WindowOptions } from '../schedule/window.ts';
 import type { Link, LinkEvents } from './link.ts';
 import { type LanesPolicy, Links } from './links.ts';
 import { LocalSet } from './local-set.ts';
+import { RecentChunks } from './recent.ts';
 import { Session } from './session.ts';
 import { type Caps, setCaps, type Throttles, throttlesOf } from './throttle.ts';
 import { Uplink } from './uplink.ts';
@@ -73,6 +74,7 @@ export class Exchange implements Disposable {
   readonly #deps: ExchangeDeps;
   readonly #options: ExchangeOptions;
   readonly #buffers = new BufferPool();
+  readonly #recent = new RecentChunks(this.#buffers);
   readonly #self: string;
   readonly #dirty = new Set<LocalSet>();
   readonly #saidOutside = new WeakMap<LocalSet, boolean>();
@@ -106,6 +108,7 @@ export class Exchange implements Disposable {
       {
         ...deps,
         buffers: exchange.#buffers,
+        recent: exchange.#recent,
         events: exchange.#linkEvents(),
         throttles: exchange.throttles,
         chunkAt: (key, index) => exchange.sets.get(key)?.cidAt(index),
@@ -154,9 +157,11 @@ export class Exchange implements Disposable {
         storing: (bytes) => {
           this.#storing += bytes.length;
         },
-        settledStore: (bytes, kept, encoded) => {
+        settledStore: (cid, bytes, kept, encoded) => {
           this.#storing -= bytes.length;
-          if (kept) this.#buffers.give(bytes);
+          // What came compressed leaves compressed, as the store keeps it.
+          if (kept && !encoded) this.#recent.keep(cid, bytes);
+          else if (kept) this.#buffers.give(bytes);
           if (kept && encoded) this.#buffers.give(encoded.bytes);
         },
         changed: (one) => this.#changed(one),

@@ -10,6 +10,7 @@ import { ControlStream, EXCHANGE_PROTOCOL } from './control-stream.ts';
 import { Link, type LinkEvents } from './link.ts';
 import { MalformedMessage } from './message.ts';
 import { Packer } from './packing.ts';
+import type { RecentChunks } from './recent.ts';
 import type { Throttles } from './throttle.ts';
 import { UploadSlots } from './uploads.ts';
 
@@ -18,6 +19,7 @@ export interface LinksDeps {
   readonly store: ChunkStore;
   readonly log: Log;
   readonly buffers: BufferPool;
+  readonly recent: RecentChunks;
   readonly events: LinkEvents;
   /** Of our site? */
   near(peerId: string): boolean;
@@ -53,7 +55,7 @@ export class Links implements Disposable {
   private constructor(deps: LinksDeps, window: Partial<WindowOptions>) {
     this.#deps = deps;
     this.#window = window;
-    this.#packer = new Packer(deps.store);
+    this.#packer = new Packer(deps.store, deps.recent);
     const { up } = deps.throttles;
     this.#slots = { near: new UploadSlots(() => up.slots(true)), far: new UploadSlots(() => up.slots(false)) };
     this.#self = deps.node.peerId.toString();

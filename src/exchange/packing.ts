@@ -4,6 +4,7 @@ import type { ChunkSource, Encoded, EncodedOptions, GetOptions } from '../conten
 import { Gate } from '../content/gate.ts';
 import { BadCompression, compress, decompress } from '../delta/compression.ts';
 import { readAll } from '../delta/likeness.ts';
+import type { RecentChunks } from './recent.ts';
 
 /** Lane frame flags; a peer's hello says which it reads. */
 export const FRAME_FLAGS = {
@@ -52,11 +53,13 @@ export interface PackOptions {
 /** Makes chunks ready to leave, in as few bytes as their receiver can read. One for all peers. */
 export class Packer {
   readonly #store: PackedStore;
+  readonly #recent: RecentChunks;
   readonly #gate = new Gate(COMPRESSING);
   #compressing = 0;
 
-  constructor(store: PackedStore) {
+  constructor(store: PackedStore, recent: RecentChunks) {
     this.#store = store;
+    this.#recent = recent;
   }
 
   /** Undefined when the store has no such chunk, or cannot read it. */
@@ -69,13 +72,17 @@ export class Packer {
     this.#compressing += 1;
     try {
       const bytes = await this.#gate.run(() => this.#against(cid, like, signal), signal);
-      return bytes !== undefined && bytes.length < kept.bytes.length ? { flags: ACCEPTED_FLAGS, bytes } : kept;
+      if (bytes === undefined || bytes.length >= kept.bytes.length) return kept;
+      kept.release?.();
+      return { flags: ACCEPTED_FLAGS, bytes };
     } finally {
       this.#compressing -= 1;
     }
   }
 
   async #kept(cid: CID, zstd: boolean, signal: AbortSignal): Promise<Packed | undefined> {
+    const recent = this.#recent.borrow(cid);
+    if (recent !== undefined) return { flags: 0, ...recent };
     if (this.#store.encoded !== undefined) {
       const encoded = await this.#store.encoded(cid, { signal, zstd });
       if (encoded === undefined) return undefined;

@@ -1,3 +1,4 @@
+import type { CID } from 'multiformats/cid';
 import type { ChunkStore, Encoded } from '../content/chunk-source.ts';
 import { Download, type DownloadOptions, type Plan } from '../schedule/download.ts';
 import type { Errand } from '../schedule/flights.ts';
@@ -32,7 +33,7 @@ export interface SessionDeps {
   /** These bytes are on their way into the store… */
   storing(bytes: Uint8Array): void;
   /** …and no longer. Only a buffer that was `kept` may be used again: a store that fails may still hold it. */
-  settledStore(bytes: Uint8Array, kept: boolean, encoded?: Encoded): void;
+  settledStore(cid: CID, bytes: Uint8Array, kept: boolean, encoded?: Encoded): void;
   /** There is news for the peers, or a reason to plan again. */
   changed(local: LocalSet): void;
   /** The neighbours should hear at once what we are fetching, before they ask for the same. */
@@ -265,7 +266,7 @@ export class Session implements RequestOwner {
       this.#urgent.get(index)?.settle.reject(error);
       return;
     } finally {
-      this.#deps.settledStore(bytes, kept, encoded);
+      this.#deps.settledStore(request.cid, bytes, kept, encoded);
     }
     this.#bytes += size;
     this.#chunks += 1;

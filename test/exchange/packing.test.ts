@@ -4,11 +4,13 @@ import { suite, test } from 'node:test';
 import { zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import type { CID } from 'multiformats/cid';
+import { BufferPool } from '../../src/content/buffer-pool.ts';
 import { chunkCid, MAX_CHUNK_BYTES, matches } from '../../src/content/chunk.ts';
 import type { Encoded, EncodedOptions } from '../../src/content/chunk-source.ts';
 import { BadCompression, compress } from '../../src/delta/compression.ts';
 import { readAll } from '../../src/delta/likeness.ts';
 import { ACCEPTED_FLAGS, allowance, FRAME_FLAGS, type Like, Packer, unpack } from '../../src/exchange/packing.ts';
+import { RecentChunks } from '../../src/exchange/recent.ts';
 import { encodeFrames, type Frame, FrameReader, MalformedFrame } from '../../src/lane/frame.ts';
 import { MemoryStore } from '../fakes/memory-store.ts';
 
@@ -38,9 +40,13 @@ async function like(...chunks: Uint8Array[]): Promise<Like> {
   return { names, from: { read: (asked, options) => readAll(store, asked, options) } };
 }
 
+function nothingRecent(): RecentChunks {
+  return new RecentChunks(new BufferPool());
+}
+
 suite('chunks on their way to a peer', () => {
   test('cost what is new in them when both have what they are like', async () => {
-    const packer = new Packer(await filled(new MemoryStore(), old, wanted));
+    const packer = new Packer(await filled(new MemoryStore(), old, wanted), nothingRecent());
     const packed = await packer.pack(cid, { accepts: ACCEPTED_FLAGS, like: [oldCid], far: true, signal });
     assert.ok(packed && packed.flags === ACCEPTED_FLAGS && packed.bytes.length < 150, `${packed?.bytes.length} bytes`);
     const expected = { size: wanted.length, like: await like(old) };
@@ -51,7 +57,7 @@ suite('chunks on their way to a peer', () => {
 
   test('leave as they are kept for a peer that reads nothing else, and when what they are like is not here', async () => {
     const store = await filled(new MemoryStore(), wanted);
-    const packer = new Packer(store);
+    const packer = new Packer(store, nothingRecent());
     const as = (accepts: number) => packer.pack(cid, { accepts, like: [oldCid], far: true, signal });
     for (const accepts of [0, FRAME_FLAGS.like, FRAME_FLAGS.zstd, ACCEPTED_FLAGS, 0xff]) {
       assert.deepEqual(await as(accepts), { flags: 0, bytes: Uint8Array.from(wanted) });
@@ -65,7 +71,7 @@ suite('chunks on their way to a peer', () => {
 
   test('leave compressed as the store keeps them', async () => {
     const text = Buffer.from('text that compresses '.repeat(1_000));
-    const packer = new Packer(await filled(new ZstdStore(), text, wanted));
+    const packer = new Packer(await filled(new ZstdStore(), text, wanted), nothingRecent());
     const packed = await packer.pack(chunkCid(text), { accepts: ACCEPTED_FLAGS, like: [], far: false, signal });
     assert.equal(packed?.flags, FRAME_FLAGS.zstd);
     assert.deepEqual(await unpack({ size: text.length }, packed, signal), text);
