@@ -96,10 +96,10 @@ function getting(
   };
 }
 
-/** Bytes of chunks and nodes, in and out, with their frames. */
+/** Bytes of chunks and nodes with their frames, and of the messages about them, in and out. */
 async function traffic(admin: AdminClient, signal: AbortSignal): Promise<number> {
   const { peers } = await admin.peers({}, { signal });
-  return peers.reduce((sum, { bytesIn, bytesOut }) => sum + bytesIn + bytesOut, 0);
+  return peers.reduce((sum, { bytesIn, bytesOut, messageBytes = 0 }) => sum + bytesIn + bytesOut + messageBytes, 0);
 }
 
 async function adminOf(node: LabNode): Promise<AdminClient> {

@@ -108,6 +108,8 @@ export interface PeerLine {
   readonly lane?: 'stream' | 'tls' | 'plain';
   readonly bytesIn: number;
   readonly bytesOut: number;
+  /** Bytes of requests and the like, both ways, since the exchange with it stands. */
+  readonly messageBytes?: number;
   /** ISO time. */
   readonly bannedUntil?: string;
 }

@@ -27,6 +27,7 @@ export class ControlStream {
   #unsentBytes = 0;
   #wake: (() => void) | undefined;
   #closed = false;
+  #carried = 0;
 
   constructor(stream: Stream, events: ControlEvents) {
     this.#stream = stream;
@@ -34,6 +35,7 @@ export class ControlStream {
     const inbound = pipe(duplex.source, split, async (messages: AsyncIterable<Uint8Array>) => {
       for await (const bytes of messages) {
         if (this.#closed) return;
+        this.#carried += bytes.length + prefix(bytes.length).length;
         events.onMessage(decodeMessage(bytes));
       }
     });
@@ -47,10 +49,17 @@ export class ControlStream {
     );
   }
 
+  /** Bytes of messages, both ways. */
+  get carried(): number {
+    return this.#carried;
+  }
+
   send(message: Message): void {
     if (this.#closed) return;
     const bytes = encodeMessage(message);
-    this.#unsent.push(prefix(bytes.length), bytes);
+    const length = prefix(bytes.length);
+    this.#unsent.push(length, bytes);
+    this.#carried += length.length + bytes.length;
     this.#unsentBytes += bytes.length + MAX_PREFIX_BYTES;
     if (this.#unsentBytes > MAX_UNSENT_BYTES) this.close(new Error('the peer does not read its messages'));
     else this.#wake?.();

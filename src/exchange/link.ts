@@ -133,6 +133,11 @@ export class Link {
     if (this.ready) this.#deps.events.onReady(this);
   }
 
+  /** Bytes of messages, both ways, since this link stands. */
+  get messageBytes(): number {
+    return this.#control?.carried ?? 0;
+  }
+
   send(message: Message): void {
     this.#control?.send(message);
   }

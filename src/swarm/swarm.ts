@@ -278,7 +278,7 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
     membership,
     metrics: deps.metrics,
     bannedUntil: (p) => standing.bannedUntil(p),
-    lane: (p) => exchange.links.get(p)?.lane,
+    link: (p) => exchange.links.get(p),
   });
 
   const ban = (peerId: string, reason: BanReason) => {

@@ -18,6 +18,8 @@ export interface PeerStatus {
   /** Chunk bytes since we started. */
   readonly bytesIn: number;
   readonly bytesOut: number;
+  /** Bytes of requests, have-maps and the like, both ways, since the exchange with it stands. */
+  readonly messageBytes?: number;
   /** Unix milliseconds. */
   readonly bannedUntil?: number;
 }
@@ -27,7 +29,7 @@ interface TrafficDeps {
   readonly membership: Membership;
   readonly metrics: Metrics;
   bannedUntil(peerId: string): number | undefined;
-  lane(peerId: string): LaneKind | undefined;
+  link(peerId: string): { readonly lane: LaneKind; readonly messageBytes: number } | undefined;
 }
 
 /** Peers whose counts are kept after they left. */
@@ -72,7 +74,7 @@ export class PeerTraffic {
     if (member === undefined) return undefined;
     const [connection] = this.#deps.node.getConnections(peerIdFromString(peerId));
     const counts = this.#counts.get(peerId);
-    const lane = this.#deps.lane(peerId);
+    const link = this.#deps.link(peerId);
     const bannedUntil = this.#deps.bannedUntil(peerId);
     return {
       peerId,
@@ -81,7 +83,7 @@ export class PeerTraffic {
       connected: connection !== undefined,
       ...(connection && { address: connection.remoteAddr.toString() }),
       ...(connection?.rtt !== undefined && { rttMs: connection.rtt }),
-      ...(lane !== undefined && { lane }),
+      ...(link && { lane: link.lane, messageBytes: link.messageBytes }),
       bytesIn: counts?.in ?? 0,
       bytesOut: counts?.out ?? 0,
       ...(bannedUntil !== undefined && { bannedUntil }),

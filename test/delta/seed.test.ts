@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { chunkKey } from '../../src/content/chunk.ts';
-import { importFile } from '../../src/import/import-file.ts';
 import { openSeed, SeedUnusable } from '../../src/delta/seed.ts';
+import { importFile } from '../../src/import/import-file.ts';
 import { command } from '../../src/lab/command.ts';
 import { MemoryStore } from '../fakes/memory-store.ts';
 

@@ -5,9 +5,9 @@ import { zstdCompressSync } from 'node:zlib';
 import type { CID } from 'multiformats/cid';
 import { chunkCid } from '../../src/content/chunk.ts';
 import type { Encoded, EncodedOptions } from '../../src/content/chunk-source.ts';
-import { importFile } from '../../src/import/import-file.ts';
 import type { Manifest } from '../../src/content/manifest.ts';
 import { Likeness } from '../../src/delta/likeness.ts';
+import { importFile } from '../../src/import/import-file.ts';
 import { MemoryStore } from '../fakes/memory-store.ts';
 import { Fleet } from './fleet.ts';
 
