@@ -59,13 +59,16 @@ export class Flights {
   }
 }
 
+const NONE: readonly Errand[] = [];
+
 function push<K, V>(map: Map<K, V[]>, key: K, value: V): void {
   const list = map.get(key);
   if (list) list.push(value);
   else map.set(key, [value]);
 }
 
-function take(by: Map<string, number[]>): Errand[] {
+function take(by: Map<string, number[]>): readonly Errand[] {
+  if (by.size === 0) return NONE;
   const list = [...by].map(([peer, indexes]) => ({ peer, indexes }));
   by.clear();
   return list;

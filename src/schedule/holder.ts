@@ -76,10 +76,12 @@ export class Holder {
     return this.remote.map.has(index) && !this.#missing.has(index);
   }
 
-  /** It said that it has the chunk: what it failed to give before, it may have now. */
-  gained(index: number): void {
-    this.#missing.delete(index);
-    if (this.#claims.delete(index)) this.#kept += 1;
+  /** It said that it has the chunk: what it failed to give before, it may have now. True when it had claimed it. */
+  gained(index: number): boolean {
+    if (this.#missing.size > 0) this.#missing.delete(index);
+    if (this.#claims.size === 0 || !this.#claims.delete(index)) return false;
+    this.#kept += 1;
+    return true;
   }
 
   /** It said that it has the chunk, and then that it has not. */
@@ -110,13 +112,21 @@ export class Holder {
     return this.#rest > REST_MS;
   }
 
-  /** It says that it is fetching the chunk from a seed or from outside. */
-  claim(index: number, now: number): void {
-    if (this.#claims.size < MAX_CLAIMS && !this.#claims.has(index)) this.#claims.set(index, now);
+  /** What it says that it is fetching. */
+  get claimed(): Iterable<number> {
+    return this.#claims.keys();
   }
 
-  unclaim(index: number): void {
-    this.#claims.delete(index);
+  /** It says that it is fetching the chunk from a seed or from outside. False when that is no news, or too much. */
+  claim(index: number, now: number): boolean {
+    if (this.#claims.size >= MAX_CLAIMS || this.#claims.has(index)) return false;
+    this.#claims.set(index, now);
+    return true;
+  }
+
+  /** False when it had not claimed it. */
+  unclaim(index: number): boolean {
+    return this.#claims.delete(index);
   }
 
   /** True when it said within `lifetime` milliseconds that it is fetching the chunk, and keeps such promises. */

@@ -26,6 +26,8 @@ export class Prospects {
   readonly #silentMs: number;
   /** How many neighbours that are no seeds hold each chunk. */
   readonly #spread: Uint16Array;
+  /** Who says that it is fetching a chunk. */
+  readonly #claimants = new Map<number, Holder[]>();
   #seeded = false;
 
   /** @param silentMs a neighbour that says nothing for this long fetches nothing for us */
@@ -40,7 +42,10 @@ export class Prospects {
 
   join(remote: RemotePeer, now: number): Holder {
     const known = this.holders.get(remote.id);
-    if (known !== undefined) this.#count(known, -1);
+    if (known !== undefined) {
+      this.#count(known, -1);
+      for (const index of known.claimed) this.#unclaimed(known, index);
+    }
     const holder = new Holder(remote, now, known);
     this.holders.set(remote.id, holder);
     this.#count(holder, 1);
@@ -52,6 +57,7 @@ export class Prospects {
     const holder = this.holders.get(id);
     if (holder === undefined) return undefined;
     this.#count(holder, -1);
+    for (const index of holder.claimed) this.#unclaimed(holder, index);
     this.holders.delete(id);
     this.designate(now);
     return holder;
@@ -61,11 +67,12 @@ export class Prospects {
   heard(holder: Holder, { added = [], lost = [], claimed = [], unclaimed = [] }: Heard, now: number): boolean {
     const useful = holder.useful;
     holder.heardAt = now;
-    if (holder.remote.near) for (const index of claimed) holder.claim(index, now);
-    for (const index of unclaimed) holder.unclaim(index);
+    if (holder.remote.near)
+      for (const index of claimed) if (holder.claim(index, now)) push(this.#claimants, index, holder);
+    for (const index of unclaimed) if (holder.unclaim(index)) this.#unclaimed(holder, index);
     for (const index of lost) this.#changed(holder, index, -1);
     for (const index of added) {
-      holder.gained(index);
+      if (holder.gained(index)) this.#unclaimed(holder, index);
       this.#changed(holder, index, 1);
     }
     const takesPart = this.#takesPart(holder, now);
@@ -150,9 +157,15 @@ export class Prospects {
 
   /** A neighbour says that it is fetching the chunk, and nothing speaks against it. @param lifetime milliseconds */
   isClaimed(index: number, now: number, lifetime: number): boolean {
-    for (const holder of this.holders.values())
+    for (const holder of this.#claimants.get(index) ?? [])
       if (!this.isSilent(holder, now) && holder.claims(index, now, lifetime)) return true;
     return false;
+  }
+
+  #unclaimed(holder: Holder, index: number): void {
+    const rest = (this.#claimants.get(index) ?? []).filter((one) => one !== holder);
+    if (rest.length > 0) this.#claimants.set(index, rest);
+    else this.#claimants.delete(index);
   }
 
   #rankOf(index: number): number {
@@ -177,4 +190,10 @@ export class Prospects {
     if (holder.resting || map.count === 0) return;
     for (let index = 0; index < map.size; index += 1) if (holder.holds(index)) this.#changed(holder, index, by);
   }
+}
+
+function push(map: Map<number, Holder[]>, index: number, holder: Holder): void {
+  const list = map.get(index);
+  if (list) list.push(holder);
+  else map.set(index, [holder]);
 }
