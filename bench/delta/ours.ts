@@ -11,6 +11,7 @@ import { defaultAgentConfig, type LabNode } from '../../src/lab/lab-node.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { PackStore } from '../../src/store/pack-store.ts';
 import type { Payload } from '../site/contender.ts';
+import { ours as racing } from '../site/ours.ts';
 import type { Scene } from '../site/scene.ts';
 import type { Update, Updater } from './updater.ts';
 import type { VersionPair } from './version-pair.ts';
@@ -30,7 +31,7 @@ export function ours(way: 'store' | 'seed'): Updater {
   return {
     name: way === 'store' ? 'ours' : 'ours --seed',
     missing: async () => undefined,
-    version: async () => 'this checkout',
+    version: () => racing().version(),
 
     async prepare(scene, pair, { signal }) {
       const { lab } = scene;
