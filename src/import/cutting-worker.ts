@@ -12,6 +12,8 @@ export interface Answer {
   readonly cut?: { start: number; end: number; filled: number; table: Uint32Array; digests: Uint8Array };
   readonly packed?: Uint32Array;
   readonly error?: Error;
+  /** Of the error: what lies beside an error's message does not cross threads. */
+  readonly code?: string;
 }
 
 const chunker = new Chunker(workerData as ChunkSizes);
@@ -24,7 +26,8 @@ function answer(question: Question): Answer {
     const { start, end, filled, table, digests } = cutRegion(task, chunker, file && reader(file, task.filled));
     return { cut: { start, end, filled, table, digests } };
   } catch (error) {
-    return { error: error instanceof Error ? error : new Error(String(error)) };
+    const { code } = error as { code?: string };
+    return { error: error instanceof Error ? error : new Error(String(error)), ...(code && { code }) };
   }
 }
 

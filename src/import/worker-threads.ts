@@ -53,7 +53,7 @@ export class WorkerThreads implements Cutters {
     else this.#waiting.push(waiting);
     this.#post();
     const answer = await waiting.answer.promise;
-    if (answer.error) throw answer.error;
+    if (answer.error) throw Object.assign(answer.error, answer.code && { code: answer.code });
     return answer;
   }
 

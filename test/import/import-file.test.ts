@@ -3,12 +3,15 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { crc32 } from 'node:zlib';
 import { decode } from '@ipld/dag-pb';
 import { UnixFS } from 'ipfs-unixfs';
 import { CID } from 'multiformats/cid';
 import { seeded, seededBytes } from '../../bench/store-crash/random.ts';
-import { RAW } from '../../src/content/chunk.ts';
+import { chunkCid, chunkKey, RAW } from '../../src/content/chunk.ts';
+import type { Encoded } from '../../src/content/chunk-source.ts';
 import { Chunker } from '../../src/content/chunker.ts';
+import { decompressed } from '../../src/content/compression.ts';
 import { type Leaf, readManifest } from '../../src/content/manifest.ts';
 import { readArtifact } from '../../src/content/read-artifact.ts';
 import { importFile } from '../../src/import/import-file.ts';
@@ -36,6 +39,17 @@ async function collect(source: AsyncIterable<Uint8Array>): Promise<Buffer> {
   const parts: Uint8Array[] = [];
   for await (const part of source) parts.push(Uint8Array.from(part));
   return Buffer.concat(parts);
+}
+
+/** Offset, size and CID of the chunks of `bytes`, cut from the beginning to the end. */
+function cutAll(bytes: Uint8Array, chunker: Chunker): [number, number, string][] {
+  const chunks: [number, number, string][] = [];
+  for (let start = 0; start < bytes.length; ) {
+    const end = chunker.cut(bytes, start, bytes.length);
+    chunks.push([start, end - start, String(chunkCid(bytes.subarray(start, end)))]);
+    start = end;
+  }
+  return chunks;
 }
 
 describe('importFile', () => {
@@ -112,6 +126,56 @@ describe('importFile', () => {
     assert.deepEqual(again.leaves.map(line), fromFile.leaves.map(line));
   });
 
+  it('cuts on other threads where one thread cuts, from a file and from a stream', async () => {
+    const random = seeded('threads');
+    const noise = seededBytes('threads', 60_000_000);
+    const zeros = Buffer.alloc(13_000_001);
+    const period = Buffer.alloc(11_000_000, seededBytes('period', 100_001));
+    // Runs that no two cuttings ever agree in, across the ends of small and large regions.
+    const parts = [noise.subarray(0, 5_000_001), zeros, noise.subarray(6_000_000, 45_000_000), period, zeros, noise];
+    const bytes = Buffer.concat(parts);
+    const path = join(directory, 'threads');
+    await writeFile(path, bytes);
+    const expected = cutAll(bytes, new Chunker());
+    for (const source of [path, pieces(bytes, () => random() * 3_000_000)]) {
+      const store = new MemoryStore();
+      const { leaves } = await importFile(source, store, { signal, ownThreadBytes: 0 });
+      assert.deepEqual(
+        leaves.map(({ offset, size, cid }) => [offset, size, String(cid)]),
+        expected,
+      );
+      assert.ok(leaves.every(({ cid }) => store.chunks.has(chunkKey(cid))));
+    }
+  });
+
+  it('gives the store frames of what compresses, and checksums of the rest', async () => {
+    const bytes = Buffer.concat([Buffer.alloc(3_000_000, 'boots. '), seededBytes('mixed', 3_000_000)]);
+    const given: { plain: Buffer; encoded: Encoded }[] = [];
+    const store = new MemoryStore();
+    const keep = store.put.bind(store);
+    store.put = async (cid: CID, plain: Uint8Array, encoded?: Encoded) => {
+      if (encoded)
+        given.push({ plain: Buffer.from(plain), encoded: { ...encoded, bytes: Buffer.from(encoded.bytes) } });
+      await keep(cid, plain);
+    };
+    for (const ownThreadBytes of [0, bytes.length]) {
+      store.chunks.clear();
+      given.length = 0;
+      await importFile(
+        pieces(bytes, () => 1_000_000),
+        store,
+        { signal, ownThreadBytes },
+      );
+      const frames = given.filter(({ encoded }) => encoded.encoding === 'zstd');
+      assert.ok(frames.length > 0 && given.length > frames.length + 20);
+      for (const { plain, encoded } of given) {
+        assert.equal(encoded.crc32, crc32(encoded.bytes));
+        const back = encoded.encoding === 'zstd' ? await decompressed(encoded.bytes, plain.length) : encoded.bytes;
+        assert.ok(plain.equals(back ?? assert.fail()));
+      }
+    }
+  });
+
   it('stores equal chunks once, and reports how far it is', async () => {
     const seen: number[] = [];
     const store = new MemoryStore();
@@ -141,5 +205,8 @@ describe('importFile', () => {
     const reason = new Error('stop');
     const aborted = importFile(path, new MemoryStore(), { signal: AbortSignal.abort(reason) });
     await assert.rejects(aborted, reason);
+    // Threads that cut are gone with it.
+    await assert.rejects(importFile(path, store, { signal, ownThreadBytes: 0 }), full);
+    await assert.rejects(importFile(directory, new MemoryStore(), { signal, ownThreadBytes: 0 }), { code: 'EISDIR' });
   });
 });
