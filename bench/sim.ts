@@ -46,8 +46,11 @@ export async function run(argv: string[], { signal }: { signal: AbortSignal }): 
   if (values['check'] === true) return check({ json: values['json'] === true }, { signal });
   const scenario = checked(scenarioOf(values));
   const startedAt = performance.now();
+  const cpuBefore = process.cpuUsage();
   const outcome = await simulate(scenario, { signal });
-  const ours = entryOf(outcome, scenario, (performance.now() - startedAt) / 1000);
+  const { user, system } = process.cpuUsage(cpuBefore);
+  const seconds = (performance.now() - startedAt) / 1000;
+  const ours = entryOf(outcome, scenario, { seconds, cpuSeconds: (user + system) / 1e6 });
   for (const line of linesOf(scenario, ours)) console.log(line);
   const failures = faults(outcome, { mostUplink: MOST_UPLINK });
   for (const failure of failures) console.error(`FAILED  ${failure}`);

@@ -174,6 +174,8 @@ export class Agent implements Member {
       this.#planning = false;
       this.#doPlan();
     } else if (what === WATCH) {
+      // One that was put off since comes nevertheless.
+      if (this.#world.now < this.#watchAt) return;
       this.#watchAt = Number.POSITIVE_INFINITY;
       this.#doPlan();
     } else if (what === ANNOUNCE) {

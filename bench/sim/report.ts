@@ -27,13 +27,19 @@ export interface Entry {
   readonly simulated_s: number;
   readonly seconds: number;
   readonly events_per_s: number;
-  /** Real time for each chunk that came to a node. */
+  /** CPU time, all threads. */
+  readonly cpu_s: number;
+  /** Of it, for each chunk that came to a node. */
   readonly us_per_chunk: number;
   readonly peak_rss_mb: number;
   readonly digest: string;
 }
 
-export function entryOf(outcome: Outcome, scenario: Scenario, seconds: number): Entry {
+export function entryOf(
+  outcome: Outcome,
+  scenario: Scenario,
+  { seconds, cpuSeconds }: { readonly seconds: number; readonly cpuSeconds: number },
+): Entry {
   const { times, boundMs, uplinks, events, delivered } = outcome;
   const ratio = (share: number) => round(quantile(times, share) / boundMs);
   return {
@@ -56,7 +62,8 @@ export function entryOf(outcome: Outcome, scenario: Scenario, seconds: number): 
     simulated_s: round(outcome.simulatedMs / 1000),
     seconds: round(seconds),
     events_per_s: Math.round(events / seconds),
-    us_per_chunk: round((seconds * 1e6) / delivered),
+    cpu_s: round(cpuSeconds),
+    us_per_chunk: round((cpuSeconds * 1e6) / delivered),
     // The kernel counts KiB.
     peak_rss_mb: Math.round((process.resourceUsage().maxRSS * 1024) / 1e6),
     digest: outcome.digest,
@@ -71,7 +78,7 @@ export function linesOf(s: Scenario, entry: Entry): string[] {
     `  bound       ${entry.bound_s} s; ratio p50 ${entry.ratio_p50}, p99 ${entry.ratio_p99}, last ${entry.ratio_to_bound}`,
     `  payloads    origin sent ${entry.origin_egress}; uplinks took ${entry.uplink_mean} on average, ${entry.uplink_most} at most`,
     `  chunks      ${percent(entry.duplicate_share)} twice, ${entry.refused_chunks} with wrong bytes refused, ${entry.wrong_chunks} accepted; ${entry.bans} bans, ${entry.deaths} deaths`,
-    `  run         ${entry.seconds} s, ${entry.events_per_s} events/s, ${entry.us_per_chunk} µs a chunk, ${entry.peak_rss_mb} MB, digest ${entry.digest}`,
+    `  run         ${entry.seconds} s (${entry.cpu_s} s CPU), ${entry.events_per_s} events/s, ${entry.us_per_chunk} µs a chunk, ${entry.peak_rss_mb} MB, digest ${entry.digest}`,
   ];
 }
 

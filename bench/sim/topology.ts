@@ -30,6 +30,8 @@ export function layOut(s: Scenario, random: Random): Topology {
   const gateways = members.map((nodes) => sample(nodes, s.gateways, random));
   const pairs = new Pairs();
   for (const nodes of members) meshOf(nodes, s.neighbours, random, pairs);
+  // Who fetches from outside must hear who else does.
+  for (const own of gateways) meshOf(own, own.length, random, pairs);
   linkOrigin(s, gateways, members, pairs);
   gateways.forEach((own, site) => {
     for (const node of own) for (const other of strangers(gateways, site, s.farLinks, random)) pairs.add(node, other);

@@ -66,17 +66,18 @@ export class Choice {
     }
   }
 
-  /** Chunks that only seeds, or only peers outside, hold. */
-  firstCopies(): void {
+  /** Chunks that only seeds, or only peers outside, hold. False when such a peer has room and we found nothing to ask. */
+  firstCopies(): boolean {
     const { prospects, random } = this.#deps;
     const { shelf, designation, seeded } = prospects;
     const sources = this.#open(({ remote, seed }) => (seeded ? remote.near && seed : !remote.near || seed));
-    if (sources.length === 0) return;
+    if (sources.length === 0) return true;
+    const before = this.#count;
     const looks = this.#looks(sources);
     // The lowest first; others who help take the highest, so that they meet at the very end only.
     const ours = shelf.sample(OURS, looks, random).sort((a, b) => a - b);
     this.#takeAll(ours, sources);
-    if (ours.length < shelf.countOf(OURS)) return;
+    if (ours.length < shelf.countOf(OURS)) return this.#count < before;
     // Nothing of ours is left: help the others, first with what we are the next to stand in for.
     const theirs = shelf
       .sample(THEIRS, looks, random)
@@ -85,6 +86,7 @@ export class Choice {
       .map(({ index }) => index);
     const { offers, help } = this.#deps;
     this.#takeAll([...offers, ...theirs], sources, help);
+    return this.#count < before;
   }
 
   /** Chunks that neighbours hold, the rarest first. */

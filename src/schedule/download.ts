@@ -1,4 +1,5 @@
 import { Choice } from './choice.ts';
+import { Claims } from './claims.ts';
 import { type Errand, Flights } from './flights.ts';
 import type { HaveMap } from './have-map.ts';
 import type { Holder, RemotePeer } from './holder.ts';
@@ -66,11 +67,8 @@ export interface PlanOptions {
 const MAX_ASKS = 256;
 /** First copies of ours that are left when the neighbours, having none left, may be about to help. */
 const FEW = 64;
-/** A node that means to fetch another's first copy says so, and waits so long for one with a better claim, milliseconds. */
-const OFFER_MS = 40;
-/** Offers at a time; one that came to nothing is taken back after some of the times. */
-const MAX_OFFERS = 32;
-const OFFER_TIMES = 4;
+/** After a look at the first copies that found none for us, the next one is so much later, milliseconds. */
+const LOOK_AGAIN_MS = 20;
 /** Claims that did not become a chunk are forgotten after so many of the times that such a chunk takes us… */
 const CLAIM_TIMES = 4;
 /** …within these bounds, milliseconds. */
@@ -92,11 +90,8 @@ export class Download {
   readonly #flights = new Flights();
   readonly #storing = new Set<number>();
   readonly #urgent = new Map<number, number>();
-  readonly #claims = new Set<number>();
-  /** First copies of others that we mean to fetch, and since when. */
-  readonly #offers = new Map<number, number>();
-  #claimed: number[] = [];
-  #unclaimed: number[] = [];
+  readonly #claims = new Claims();
+  #lookAt = 0;
   /** A running mean of what a first copy takes us, milliseconds. */
   #firstCopyMs: number | undefined;
   #everything = true;
@@ -124,7 +119,7 @@ export class Download {
 
   /** What we are fetching from a seed or from outside. */
   get claims(): ReadonlySet<number> {
-    return this.#claims;
+    return this.#claims.all;
   }
 
   /** We see a holder outside our site. */
@@ -163,7 +158,8 @@ export class Download {
     const holder = this.#prospects.holders.get(id);
     if (holder === undefined) return false;
     let opened = this.#prospects.heard(holder, news, now);
-    for (const index of news.claimed ?? []) if (this.#claims.has(index)) opened = this.#yield(holder, index) || opened;
+    for (const index of news.claimed ?? [])
+      if (this.#claims.all.has(index)) opened = this.#yield(holder, index) || opened;
     return opened;
   }
 
@@ -196,8 +192,7 @@ export class Download {
   stored(index: number): void {
     this.#storing.delete(index);
     this.#urgent.delete(index);
-    this.#claims.delete(index);
-    this.#offers.delete(index);
+    this.#claims.kept(index);
     this.#prospects.take(index);
     this.#flights.cancelAll(index);
   }
@@ -221,14 +216,15 @@ export class Download {
   /** Gives everything up; the plan that says so is the last. */
   close(): Plan {
     for (const index of this.#flights.everything()) this.#flights.cancelAll(index);
-    for (const index of [...this.#claims]) this.#unclaim(index);
+    for (const index of [...this.#claims.all]) this.#claims.drop(index);
     return this.#result([]);
   }
 
   /** What to do now. */
   plan(now: number, { budget, share = 1, settled = true, admit = always }: PlanOptions): Plan {
     const stalled = this.#watch(now);
-    this.#takeBackOffers(now);
+    const open = (index: number) => this.#prospects.shelf.has(index) && this.#prospects.spread(index) === 0;
+    this.#claims.takeBack(now, open);
     const room = budget > 0 ? this.#room(now, share) : new Map<Holder, number>();
     if (room.size === 0) return this.#result(stalled);
     const lifetime = this.#claimLifetime;
@@ -240,8 +236,8 @@ export class Download {
       sizes,
       random,
       claimed,
-      help: (index: number) => this.#mayHelp(index, now),
-      offers: this.#offers.keys(),
+      help: (index: number) => this.#claims.offer(index, now),
+      offers: this.#claims.offers,
       admit,
       ask,
     };
@@ -251,22 +247,18 @@ export class Download {
       const ours = (index: number) => this.#prospects.designation.isOurs(index) || overdue(index);
       choice.urgent([...this.#urgent.keys()], (index) => settled && ours(index) && !claimed(index));
     }
-    if (this.#everything && settled) choice.firstCopies();
+    if (this.#everything && settled && now >= this.#lookAt && !choice.firstCopies()) this.#lookAt = now + LOOK_AGAIN_MS;
     if (this.#everything) choice.copies();
     return this.#result(stalled);
   }
 
   /** When to plan again if nothing happens before; Infinity when only news can help. */
   wakeAt(now: number): number {
-    let at = Number.POSITIVE_INFINITY;
+    let at = Math.min(this.#claims.dueAt(now), this.#lookAt > now ? this.#lookAt : Number.POSITIVE_INFINITY);
     for (const holder of this.#prospects.holders.values()) {
       if (holder.flights.size > 0) at = Math.min(at, holder.suspect ? this.#giveUpAt(holder) : suspectAt(holder));
       if (holder.resting) at = Math.min(at, holder.restUntil);
       if (this.#prospects.designation.has(holder.id)) at = Math.min(at, holder.heardAt + this.#options.silentMs);
-    }
-    for (const since of this.#offers.values()) {
-      const due = since + OFFER_MS;
-      at = Math.min(at, due > now ? due : since + OFFER_TIMES * OFFER_MS);
     }
     for (const since of this.#urgent.values()) {
       const overdue = since + this.#options.urgentMs;
@@ -346,37 +338,13 @@ export class Download {
     const { self } = this.#deps;
     if (!holder.remote.near || fetcher === self || (fetcher !== holder.id && self < holder.id)) return false;
     this.#flights.cancelAll(index);
-    this.#unclaim(index);
+    this.#claims.drop(index);
     this.#want(index);
     return true;
   }
 
-  /** Two that help at once would fetch the same: so each says what it means to fetch, and the one yields. */
-  #mayHelp(index: number, now: number): boolean {
-    const since = this.#offers.get(index);
-    if (since !== undefined) return now - since >= OFFER_MS;
-    if (this.#offers.size >= MAX_OFFERS) return false;
-    this.#offers.set(index, now);
-    this.#claim(index);
-    return false;
-  }
-
-  #takeBackOffers(now: number): void {
-    for (const [index, since] of this.#offers) {
-      const open = this.#prospects.shelf.has(index) && this.#prospects.spread(index) === 0;
-      if (open && now - since < OFFER_TIMES * OFFER_MS) continue;
-      this.#offers.delete(index);
-      if (!this.#flights.has(index)) this.#unclaim(index);
-    }
-  }
-
   #tookFirstCopy(delay: number): void {
     this.#firstCopyMs = this.#firstCopyMs === undefined ? delay : this.#firstCopyMs * 0.8 + delay * 0.2;
-  }
-
-  #unclaim(index: number): void {
-    this.#offers.delete(index);
-    if (this.#claims.delete(index)) this.#unclaimed.push(index);
   }
 
   #want(index: number): void {
@@ -386,14 +354,8 @@ export class Download {
   #fly(index: number, holder: Holder, now: number): void {
     this.#prospects.take(index);
     this.#flights.start(index, holder, now);
-    this.#offers.delete(index);
-    if (isSource(holder)) this.#claim(index);
-  }
-
-  #claim(index: number): void {
-    if (this.#claims.has(index)) return;
-    this.#claims.add(index);
-    this.#claimed.push(index);
+    this.#claims.asked(index);
+    if (isSource(holder)) this.#claims.add(index);
   }
 
   #land(index: number, holder: Holder): void {
@@ -403,24 +365,16 @@ export class Download {
   /** A flight brought nothing: unless another one may, the chunk is wanted again. */
   #unfly(index: number): void {
     if (this.#flights.has(index)) return;
-    this.#unclaim(index);
+    this.#claims.drop(index);
     this.#want(index);
   }
 
   #result(stalled: readonly string[]): Plan {
-    const claimed = this.#claimed.filter((index) => this.#claims.has(index));
+    const { claimed, unclaimed } = this.#claims.news();
     const { designation, shelf } = this.#prospects;
-    const plan = {
-      ...this.#flights.errands(),
-      claimed,
-      urgentNews:
-        claimed.some((index) => !designation.isOurs(index)) || (claimed.length > 0 && shelf.countOf(OURS) < FEW),
-      unclaimed: this.#unclaimed.filter((index) => !this.#claims.has(index)),
-      stalled,
-    };
-    this.#claimed = [];
-    this.#unclaimed = [];
-    return plan;
+    const foreign = claimed.some((index) => !designation.isOurs(index));
+    const urgentNews = foreign || (claimed.length > 0 && shelf.countOf(OURS) < FEW);
+    return { ...this.#flights.errands(), claimed, unclaimed, urgentNews, stalled };
   }
 }
 
