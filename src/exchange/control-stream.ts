@@ -1,6 +1,4 @@
-import type { Stream } from '@libp2p/interface';
-import { messageStreamToDuplex } from '@libp2p/utils';
-import { pipe } from 'it-pipe';
+import type { Stream, StreamMessageEvent } from '@libp2p/interface';
 import { decodeMessage, encodeMessage, MalformedMessage, MESSAGE_LIMITS, type Message } from './message.ts';
 
 export const EXCHANGE_PROTOCOL = '/bootmesh/exchange/1.0.0';
@@ -16,36 +14,46 @@ export interface ControlEvents {
   onClose(error?: Error): void;
 }
 
+/** News are told to many peers at a time: what was encoded for one is sent to the others as it is. */
+const encodings = new WeakMap<Message, Uint8Array>();
+
 /**
- * The exchange's messages over one libp2p stream. The only place that knows pipes: libp2p's streams are event targets,
- * `messageStreamToDuplex` makes them what `it-pipe` connects. Messages are handled synchronously, as they arrive, so
- * that nothing piles up between the muxer and us.
+ * The exchange's messages over one libp2p stream. Messages are handled synchronously, as they arrive, so that nothing
+ * piles up between the muxer and us: libp2p's iterators buffer without a bound, and cost several turns a message.
  */
 export class ControlStream {
   readonly #stream: Stream;
   #unsent: Uint8Array[] = [];
   #unsentBytes = 0;
-  #wake: (() => void) | undefined;
+  #flushing = false;
   #closed = false;
   #carried = 0;
+  #error: Error | undefined;
 
   constructor(stream: Stream, events: ControlEvents) {
     this.#stream = stream;
-    const duplex = messageStreamToDuplex(stream);
-    const inbound = pipe(duplex.source, split, async (messages: AsyncIterable<Uint8Array>) => {
-      for await (const bytes of messages) {
-        if (this.#closed) return;
-        this.#carried += bytes.length + prefix(bytes.length).length;
-        events.onMessage(decodeMessage(bytes));
+    const splitter = new MessageSplitter((bytes) => {
+      if (!this.#closed) events.onMessage(decodeMessage(bytes));
+    });
+    stream.addEventListener('message', ({ data }: StreamMessageEvent) => {
+      if (this.#closed) return;
+      this.#carried += data.byteLength;
+      try {
+        for (const part of data instanceof Uint8Array ? [data] : data) splitter.push(part);
+      } catch (error) {
+        this.#error = error as Error;
+        this.close(this.#error);
       }
     });
-    const outbound = pipe(() => this.#outgoing(), duplex.sink);
-    Promise.all([inbound.then(() => this.close()), outbound]).then(
-      () => events.onClose(),
-      (error: Error) => {
-        this.close(error);
-        events.onClose(error);
+    stream.addEventListener('drain', () => this.#flush());
+    stream.addEventListener('remoteCloseWrite', () => this.close(), { once: true });
+    stream.addEventListener(
+      'close',
+      () => {
+        this.#closed = true;
+        events.onClose(this.#error);
       },
+      { once: true },
     );
   }
 
@@ -56,36 +64,43 @@ export class ControlStream {
 
   send(message: Message): void {
     if (this.#closed) return;
-    const bytes = encodeMessage(message);
-    const length = prefix(bytes.length);
-    this.#unsent.push(length, bytes);
-    this.#carried += length.length + bytes.length;
+    let bytes = encodings.get(message);
+    if (bytes === undefined) {
+      bytes = encodeMessage(message);
+      encodings.set(message, bytes);
+    }
+    this.#unsent.push(prefix(bytes.length), bytes);
     this.#unsentBytes += bytes.length + MAX_PREFIX_BYTES;
-    if (this.#unsentBytes > MAX_UNSENT_BYTES) this.close(new Error('the peer does not read its messages'));
-    else this.#wake?.();
+    if (this.#unsentBytes > MAX_UNSENT_BYTES) {
+      this.close(new Error('the peer does not read its messages'));
+      return;
+    }
+    if (this.#flushing) return;
+    this.#flushing = true;
+    // What is said in one go leaves in one piece: each costs an encrypted message and a write.
+    queueMicrotask(() => {
+      this.#flushing = false;
+      this.#flush();
+    });
   }
 
   close(reason: Error = new Error('control stream closed')): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#unsent = [];
-    this.#wake?.();
     this.#stream.abort(reason);
   }
 
-  async *#outgoing(): AsyncGenerator<Uint8Array> {
-    while (!this.#closed) {
-      if (this.#unsent.length === 0) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-        this.#wake = undefined;
-        continue;
-      }
-      const bytes = Buffer.concat(this.#unsent);
-      this.#unsent = [];
-      this.#unsentBytes = 0;
-      yield bytes;
+  #flush(): void {
+    if (this.#closed || this.#unsent.length === 0 || this.#stream.writableNeedsDrain) return;
+    const bytes = Buffer.concat(this.#unsent);
+    this.#unsent = [];
+    this.#unsentBytes = 0;
+    this.#carried += bytes.length;
+    try {
+      this.#stream.send(bytes);
+    } catch (error) {
+      this.close(error as Error);
     }
   }
 }
@@ -99,22 +114,18 @@ function prefix(length: number): Uint8Array {
 }
 
 /** Byte pieces in, whole messages out. A prefix past the limit is refused before anything is kept for it. */
-export async function* split(
-  source: AsyncIterable<Uint8Array | Iterable<Uint8Array>>,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  const splitter = new MessageSplitter();
-  for await (const data of source) {
-    for (const part of data instanceof Uint8Array ? [data] : data) yield* splitter.push(part);
-  }
-}
-
 class MessageSplitter {
+  readonly #onMessage: (bytes: Uint8Array) => void;
   #length = 0;
   #prefixBytes = 0;
   #body: Uint8Array | undefined;
   #filled = 0;
 
-  *push(part: Uint8Array): Generator<Uint8Array> {
+  constructor(onMessage: (bytes: Uint8Array) => void) {
+    this.#onMessage = onMessage;
+  }
+
+  push(part: Uint8Array): void {
     let offset = 0;
     while (offset < part.length) {
       if (this.#body === undefined) {
@@ -127,8 +138,9 @@ class MessageSplitter {
       this.#filled += taken;
       offset += taken;
       if (this.#filled < this.#body.length) continue;
-      yield this.#body;
+      const body = this.#body;
       this.#body = undefined;
+      this.#onMessage(body);
     }
   }
 
