@@ -1,6 +1,7 @@
 import { EXCHANGE_DEFAULTS } from '../../src/exchange/exchange.ts';
 import { Download, type Plan } from '../../src/schedule/download.ts';
 import { HaveMap } from '../../src/schedule/have-map.ts';
+import { News } from '../../src/schedule/news.ts';
 import { Standing } from '../../src/swarm/standing.ts';
 import { trueTag } from './content.ts';
 import type { Link, Transfer } from './link.ts';
@@ -22,10 +23,6 @@ const BEGIN = 0;
 const PLAN = 1;
 const WATCH = 2;
 const ANNOUNCE = 3;
-const HEARTBEAT = 4;
-
-/** As src/exchange/exchange.ts: neighbours hear of a node that downloads this often at least, milliseconds. */
-const HEARTBEAT_MS = 200;
 
 /**
  * An honest node. What is fetched from whom, given up, waited for and served next is decided by src/schedule; this is
@@ -43,14 +40,13 @@ export class Agent implements Member {
   readonly #standing = new Standing();
   readonly #peers = new Map<number, Peer>();
   readonly #byId = new Map<string, Peer>();
-  #news: { added: number[]; claimed: number[]; unclaimed: number[] } = { added: [], claimed: [], unclaimed: [] };
+  #news = new News();
   #outside = false;
   #startedAt: number | undefined;
   #settled = false;
   #outstanding = 0;
-  #toldAt = 0;
   #planning = false;
-  #announcing = false;
+  #announceAt = Number.POSITIVE_INFINITY;
   #watchAt = Number.POSITIVE_INFINITY;
   /** Milliseconds from its start to its last chunk. */
   took: number | undefined;
@@ -179,9 +175,11 @@ export class Agent implements Member {
       this.#watchAt = Number.POSITIVE_INFINITY;
       this.#doPlan();
     } else if (what === ANNOUNCE) {
-      this.#announcing = false;
+      // An earlier one may have taken its place.
+      if (this.#world.now < this.#announceAt) return;
+      this.#announceAt = Number.POSITIVE_INFINITY;
       this.#tell();
-    } else this.#beat();
+    }
   }
 
   died(): void {
@@ -189,12 +187,12 @@ export class Agent implements Member {
     this.#peers.clear();
     this.#byId.clear();
     this.#serving.clear();
-    this.#news = { added: [], claimed: [], unclaimed: [] };
+    this.#news = new News();
     this.#outside = false;
     this.#settled = false;
     this.#outstanding = 0;
     this.#planning = false;
-    this.#announcing = false;
+    this.#announceAt = Number.POSITIVE_INFINITY;
     this.#watchAt = Number.POSITIVE_INFINITY;
   }
 
@@ -208,8 +206,7 @@ export class Agent implements Member {
     const { sizes } = this.#deps;
     const { random } = this.#world;
     this.#download = new Download({ self: this.#id, sizes, have: this.#have, random });
-    this.#toldAt = now;
-    this.#beat();
+    this.#announceSoon();
     // Everybody answers with all that is to be said, claims included.
     for (const peer of this.#peers.values()) {
       peer.answered = false;
@@ -257,12 +254,14 @@ export class Agent implements Member {
   #store(download: Download, index: number, tag: number): void {
     this.#tags[index] = tag;
     this.#have.add(index);
+    this.#news.stored(index, download.isFirst(index), this.#world.now);
     download.stored(index);
-    this.#news.added.push(index);
     this.#deps.tally.stored += 1;
     this.#announceSoon();
     if (!this.#have.complete) return;
     this.#download = undefined;
+    this.#news.changed(this.#world.now);
+    this.#announceSoon();
     if (this.took !== undefined) return;
     this.took = this.#world.now - (this.#startedAt ?? 0);
     this.#deps.tally.finished += 1;
@@ -272,26 +271,38 @@ export class Agent implements Member {
     const outside = this.#download?.outside ?? false;
     if (outside === this.#outside) return;
     this.#outside = outside;
+    this.#news.changed(this.#world.now);
     this.#announceSoon();
   }
 
   #announceSoon(): void {
-    if (this.#announcing) return;
-    this.#announcing = true;
-    this.#world.wake(this.self, ANNOUNCE, this.#world.now + EXCHANGE_DEFAULTS.announceMs);
+    const { near, far } = this.#audience();
+    const at = Math.min(this.#news.nearAt(near, this.#download !== undefined), this.#news.farAt(far));
+    if (at >= this.#announceAt) return;
+    this.#announceAt = at;
+    this.#world.wake(this.self, ANNOUNCE, Math.max(at, this.#world.now));
   }
 
-  /** Everything new, to everybody; claims are the site's own business. */
+  /** What it is time to say; claims are the site's own business. */
   #tell(): void {
-    const { added, claimed, unclaimed } = this.#news;
+    const { now } = this.#world;
+    const { near, far } = this.#audience();
     const wants = this.#download !== undefined;
-    const message: Message = { kind: 'have', added, claimed, unclaimed, wants, outside: this.#outside };
-    this.#news = { added: [], claimed: [], unclaimed: [] };
-    this.#toldAt = this.#world.now;
-    this.#world.speak(this.self, true, message);
-    let far = false;
-    for (const peer of this.#peers.values()) far ||= !peer.link.near;
-    if (far) this.#world.speak(this.self, false, { ...message, claimed: [], unclaimed: [] });
+    const about = { kind: 'have', wants, outside: this.#outside } as const;
+    if (this.#news.nearAt(near, wants) <= now)
+      this.#world.speak(this.self, true, { ...about, ...this.#news.takeNear(now) });
+    if (this.#news.farAt(far) <= now) this.#world.speak(this.self, false, { ...about, ...this.#news.takeFar(now) });
+    this.#announceSoon();
+  }
+
+  /** How many peers hear what it says: those that want the payload. */
+  #audience(): { readonly near: number; readonly far: number } {
+    let [near, far] = [0, 0];
+    for (const peer of this.#peers.values()) {
+      if (peer.link.near) near += 1;
+      else far += 1;
+    }
+    return { near, far };
   }
 
   #plan(): void {
@@ -311,13 +322,6 @@ export class Agent implements Member {
     if (at >= this.#watchAt) return;
     this.#watchAt = at;
     this.#world.wake(this.self, WATCH, at);
-  }
-
-  #beat(): void {
-    if (this.#download === undefined) return;
-    const { now } = this.#world;
-    if (now - this.#toldAt >= HEARTBEAT_MS) this.#tell();
-    this.#world.wake(this.self, HEARTBEAT, now + HEARTBEAT_MS);
   }
 
   #isSettled(): boolean {
@@ -346,10 +350,12 @@ export class Agent implements Member {
       }
       this.#say(peer, { kind: 'request', indexes });
     }
-    this.#news.claimed.push(...plan.claimed);
-    this.#news.unclaimed.push(...plan.unclaimed);
-    if (plan.urgentNews) this.#tell();
-    else if (plan.claimed.length + plan.unclaimed.length > 0) this.#announceSoon();
+    for (const index of plan.unclaimed) this.#news.unclaim(index, now);
+    for (const index of plan.claimed) this.#news.claim(index, now);
+    if (plan.urgentNews) {
+      this.#news.hurry();
+      this.#tell();
+    } else if (plan.claimed.length + plan.unclaimed.length > 0) this.#announceSoon();
   }
 
   #say(peer: Peer, message: Message): void {

@@ -6,7 +6,9 @@ import type { ChunkStore } from '../content/chunk-source.ts';
 import type { LaneKind } from '../lane/lane.ts';
 import type { Log } from '../observe/log.ts';
 import type { DownloadOptions } from '../schedule/download.ts';
+import type { NewsOptions } from '../schedule/news.ts';
 import type { WindowOptions } from '../schedule/window.ts';
+import { Announcer } from './announcer.ts';
 import type { Link, LinkEvents } from './link.ts';
 import { type LanesPolicy, Links } from './links.ts';
 import { LocalSet } from './local-set.ts';
@@ -20,23 +22,22 @@ export interface ExchangeOptions {
   readonly maxBytesInFlight: number;
   /** Longest wait for the neighbours' word before the first chunk crosses the uplink, milliseconds. @default 1500 */
   readonly settleMs: number;
-  /** News for the peers are collected for this long, milliseconds. @default 20 */
-  readonly announceMs: number;
   /** Sets that are shared or downloaded at a time. @default 1024 */
   readonly maxSets: number;
   readonly window: Partial<WindowOptions>;
   readonly caps: Caps;
   readonly download: Partial<DownloadOptions>;
+  readonly news: Partial<NewsOptions>;
 }
 
 export const EXCHANGE_DEFAULTS: ExchangeOptions = {
   maxBytesInFlight: 32 * 1024 * 1024,
   settleMs: 1_500,
-  announceMs: 20,
   maxSets: 1024,
   window: {},
   caps: {},
   download: {},
+  news: {},
 };
 
 export interface ExchangeDeps {
@@ -58,8 +59,8 @@ export interface ExchangeDeps {
 }
 
 const TICK_MS = 200;
-/** A neighbour that downloads with us hears of us this often at least, so that our claims hold, milliseconds. */
-const HEARTBEAT_MS = 200;
+/** How much of a timer's lateness is remembered from tick to tick. */
+const LATE_KEPT = 0.8;
 /** While others boot, prefetch gets this share of each peer's window. */
 const BACKGROUND_SHARE = 0.25;
 
@@ -76,12 +77,15 @@ export class Exchange implements Disposable {
   readonly #buffers = new BufferPool();
   readonly #recent = new RecentChunks(this.#buffers);
   readonly #self: string;
-  readonly #dirty = new Set<LocalSet>();
+  readonly #announcer = new Announcer({
+    links: () => this.links.all(),
+    outside: (local) => this.#outside(local),
+  });
   readonly #saidOutside = new WeakMap<LocalSet, boolean>();
-  #announceTimer: NodeJS.Timeout | undefined;
   #planTimer: NodeJS.Timeout | undefined;
-  /** When the neighbours last heard of a set, by `performance.now()`. */
-  readonly #toldAt = new WeakMap<LocalSet, number>();
+  /** How late this process has been lately, milliseconds: its neighbours may be no faster. */
+  #lateMs = 0;
+  #tickedAt = performance.now();
   #planning = false;
   #storing = 0;
   #nextHandle = 1;
@@ -138,6 +142,7 @@ export class Exchange implements Disposable {
     this.#sessions.get(local)?.close(new Error('the set is no longer shared'));
     this.#sessions.delete(local);
     this.sets.delete(key);
+    this.#announcer.forget(local);
     for (const link of this.links.all()) link.send({ kind: 'unsubscribe', handle: local.handle });
   }
 
@@ -165,7 +170,8 @@ export class Exchange implements Disposable {
           if (kept && encoded) this.#buffers.give(encoded.bytes);
         },
         changed: (one) => this.#changed(one),
-        claimed: (one) => this.#tell(one),
+        claimed: (one) => this.#announcer.hurry(one),
+        lateMs: () => this.#lateMs,
         stalled: (link) => {
           if (!link.giveUp()) this.#deps.log.info('peer stalled', { peer: link.peerId });
         },
@@ -189,12 +195,17 @@ export class Exchange implements Disposable {
     session.close();
     this.#sessions.delete(local);
     local.wanted = false;
+    local.news.changed(performance.now());
     this.#changed(local);
   }
 
   /** Something else stored the chunk, or found that it is lost: the sets that it is part of learn of it. */
   noteStored(cid: CID): void {
-    this.#eachPlace(cid, (local, index) => (this.#sessions.get(local) ?? local).stored(index));
+    this.#eachPlace(cid, (local, index) => {
+      const session = this.#sessions.get(local);
+      if (session) session.stored(index);
+      else local.stored(index, true);
+    });
   }
 
   noteLost(cid: CID): void {
@@ -217,7 +228,7 @@ export class Exchange implements Disposable {
 
   [Symbol.dispose](): void {
     clearInterval(this.#ticker);
-    clearTimeout(this.#announceTimer);
+    this.#announcer[Symbol.dispose]();
     clearTimeout(this.#planTimer);
     for (const session of this.#sessions.values()) session.close(new Error('the swarm was closed'));
     this.links[Symbol.dispose]();
@@ -225,7 +236,7 @@ export class Exchange implements Disposable {
   }
 
   async #openSet(set: ChunkSet): Promise<LocalSet> {
-    const local = await LocalSet.open(set, this.#nextHandle++, this.#deps.store);
+    const local = await LocalSet.open(set, this.#nextHandle++, this.#deps.store, this.#options.news);
     this.sets.set(local.key, local);
     for (const link of this.links.all()) {
       if (link.sets.get(local.key)?.wants) link.send(local.subscribe(false));
@@ -329,6 +340,7 @@ export class Exchange implements Disposable {
     const outside = this.#outside(local);
     if (this.#saidOutside.get(local) === outside) return;
     this.#saidOutside.set(local, outside);
+    local.news.changed(performance.now());
     this.#changed(local);
   }
 
@@ -340,25 +352,7 @@ export class Exchange implements Disposable {
 
   #changed(local: LocalSet): void {
     this.#planSoon();
-    this.#dirty.add(local);
-    this.#announceTimer ??= setTimeout(() => this.#announce(), this.#options.announceMs).unref();
-  }
-
-  #announce(): void {
-    this.#announceTimer = undefined;
-    for (const local of [...this.#dirty]) this.#tell(local);
-  }
-
-  #tell(local: LocalSet): void {
-    this.#dirty.delete(local);
-    this.#toldAt.set(local, performance.now());
-    const messages = local.changes(this.#outside(local));
-    for (const link of this.links.all()) {
-      if (!link.sets.get(local.key)?.wants) continue;
-      for (const message of messages) {
-        link.send(link.near ? message : { ...message, claimed: [], unclaimed: [] });
-      }
-    }
+    this.#announcer.changed(local);
   }
 
   #planSoon(): void {
@@ -384,10 +378,9 @@ export class Exchange implements Disposable {
     const now = performance.now();
     this.links.closeUnready(now);
     this.#uplink.look();
-    for (const [local, session] of this.#sessions) {
-      session.tick(now);
-      if (now - (this.#toldAt.get(local) ?? 0) >= HEARTBEAT_MS) this.#tell(local);
-    }
+    this.#lateMs = Math.max(LATE_KEPT * this.#lateMs, now - this.#tickedAt - TICK_MS);
+    this.#tickedAt = now;
+    for (const session of this.#sessions.values()) session.tick(now);
     if (this.#sessions.size > 0) this.#planSoon();
   }
 }

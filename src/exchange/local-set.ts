@@ -3,6 +3,7 @@ import type { ChunkSet } from '../content/chunk-set.ts';
 import type { ChunkStore } from '../content/chunk-source.ts';
 import type { Likeness } from '../delta/likeness.ts';
 import { HaveMap } from '../schedule/have-map.ts';
+import { News, type NewsOptions } from '../schedule/news.ts';
 import { MESSAGE_LIMITS, type Message } from './message.ts';
 
 /** Look-ups in the store at a time when a set is first looked at. */
@@ -21,12 +22,10 @@ export class LocalSet {
   wanted = false;
   /** Chunks that we are fetching from a seed or from outside. */
   readonly claims = new Set<number>();
-  #added: number[] = [];
-  #claimed = new Set<number>();
-  #unclaimed = new Set<number>();
-  #lost: number[] = [];
+  readonly news: News;
 
-  private constructor(set: ChunkSet, handle: number, have: HaveMap) {
+  private constructor(set: ChunkSet, handle: number, have: HaveMap, options: Partial<NewsOptions>) {
+    this.news = new News(options);
     this.set = set;
     this.key = set.id.toString();
     this.handle = handle;
@@ -34,7 +33,12 @@ export class LocalSet {
   }
 
   /** Asks the store for every chunk of the set. */
-  static async open(set: ChunkSet, handle: number, store: ChunkStore): Promise<LocalSet> {
+  static async open(
+    set: ChunkSet,
+    handle: number,
+    store: ChunkStore,
+    options: Partial<NewsOptions>,
+  ): Promise<LocalSet> {
     const { chunks } = set;
     if (chunks.length > MESSAGE_LIMITS.chunks) {
       throw new RangeError(`set ${set.id} has ${chunks.length} chunks; at most ${MESSAGE_LIMITS.chunks} are exchanged`);
@@ -45,34 +49,32 @@ export class LocalSet {
       const held = await Promise.all(some.map(({ cid }) => store.has(cid)));
       for (const [n, holds] of held.entries()) if (holds) have.add(start + n);
     }
-    return new LocalSet(set, handle, have);
+    return new LocalSet(set, handle, have, options);
   }
 
   cidAt(index: number): CID | undefined {
     return this.set.chunks[index]?.cid;
   }
 
-  stored(index: number): void {
+  /** @param first no neighbour that we know of has it */
+  stored(index: number, first: boolean): void {
     if (!this.have.add(index)) return;
-    this.#added.push(index);
     this.claims.delete(index);
-    this.#claimed.delete(index);
+    this.news.stored(index, first, performance.now());
   }
 
   /** The store no longer has it. */
   lost(index: number): void {
-    if (this.have.delete(index)) this.#lost.push(index);
+    if (this.have.delete(index)) this.news.lost(index, performance.now());
   }
 
   claim(index: number): void {
     this.claims.add(index);
-    this.#claimed.add(index);
-    this.#unclaimed.delete(index);
+    this.news.claim(index, performance.now());
   }
 
   unclaim(index: number): void {
-    if (!this.claims.delete(index)) return;
-    if (!this.#claimed.delete(index)) this.#unclaimed.add(index);
+    if (this.claims.delete(index)) this.news.unclaim(index, performance.now());
   }
 
   /** All that we have to say about the set. */
@@ -90,14 +92,10 @@ export class LocalSet {
   }
 
   /** What changed since the last call, in messages small enough to send; at least one. */
-  changes(outside: boolean): Extract<Message, { kind: 'have' }>[] {
-    const lists = {
-      added: this.#added,
-      claimed: [...this.#claimed],
-      unclaimed: [...this.#unclaimed],
-      lost: this.#lost,
-    };
-    const longest = Math.max(1, ...Object.values(lists).map((list) => list.length));
+  changes(audience: 'near' | 'far', outside: boolean): Extract<Message, { kind: 'have' }>[] {
+    const now = performance.now();
+    const lists = audience === 'near' ? this.news.takeNear(now) : this.news.takeFar(now);
+    const longest = Math.max(1, ...Object.values(lists).map((list: readonly number[]) => list.length));
     const messages: Extract<Message, { kind: 'have' }>[] = [];
     for (let n = 0; n < longest; n += MESSAGE_LIMITS.indexes) {
       const part = (list: readonly number[]) => list.slice(n, n + MESSAGE_LIMITS.indexes);
@@ -112,10 +110,6 @@ export class LocalSet {
         outside,
       });
     }
-    this.#added = [];
-    this.#claimed.clear();
-    this.#unclaimed.clear();
-    this.#lost = [];
     return messages;
   }
 }

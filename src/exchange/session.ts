@@ -38,6 +38,8 @@ export interface SessionDeps {
   changed(local: LocalSet): void;
   /** The neighbours should hear at once what we are fetching, before they ask for the same. */
   claimed(local: LocalSet): void;
+  /** How late this process has been lately, milliseconds. */
+  lateMs(): number;
   /** The peer has not sent what it owes us for too long. */
   stalled(link: Link): void;
   /** No peer that we know holds what we want. */
@@ -187,7 +189,7 @@ export class Session implements RequestOwner {
 
   /** Something else put the chunk into the store. */
   stored(index: number): void {
-    this.local.stored(index);
+    this.local.stored(index, this.#download.isFirst(index));
     this.#download.stored(index);
     this.#urgent.get(index)?.settle.resolve(true);
     this.#finishIfComplete();
@@ -209,7 +211,7 @@ export class Session implements RequestOwner {
     const { foreground, background: prefetches } = this.#whole;
     this.#download.everything = foreground > 0 || (prefetches > 0 && background);
     const { admit } = this.#deps;
-    const options = { budget: this.#deps.budget(), share, settled: this.#settled, admit };
+    const options = { budget: this.#deps.budget(), share, settled: this.#settled, admit, lateMs: this.#deps.lateMs() };
     this.#carryOut(this.#download.plan(performance.now(), options));
   }
 

@@ -57,6 +57,8 @@ export interface PlanOptions {
   readonly budget: number;
   /** Our part of each peer's window. @default 1 */
   readonly share?: number;
+  /** How late this process has been lately, milliseconds: a busy machine makes nobody a suspect. @default 0 */
+  readonly lateMs?: number;
   /** Takes room for bytes from a peer, near or outside, under a rate cap; false when there is none. @default always */
   readonly admit?: (near: boolean, bytes: number) => boolean;
   /** The neighbours have said what they hold and want, so that first copies may be fetched. @default true */
@@ -65,6 +67,8 @@ export interface PlanOptions {
 
 /** Most requests of one plan. */
 const MAX_ASKS = 256;
+/** Everybody is given so many times our own lateness. */
+const LATE_TIMES = 3;
 /** First copies of ours that are left when the neighbours, having none left, may be about to help. */
 const FEW = 64;
 /** After a look at the first copies that found none for us, the next one is so much later, milliseconds. */
@@ -92,6 +96,8 @@ export class Download {
   readonly #urgent = new Map<number, number>();
   readonly #claims = new Claims();
   #lookAt = 0;
+  /** What everybody is given beyond the usual before it is taken for gone. */
+  #graceMs = 0;
   /** A running mean of what a first copy takes us, milliseconds. */
   #firstCopyMs: number | undefined;
   #everything = true;
@@ -131,6 +137,11 @@ export class Download {
   get sources(): boolean {
     for (const { remote } of this.#prospects.holders.values()) if (remote.map.count > 0) return true;
     return false;
+  }
+
+  /** No neighbour holds it but those that held everything from the start. */
+  isFirst(index: number): boolean {
+    return this.#prospects.spread(index) === 0;
   }
 
   /** Somebody that we see holds the chunk, or it is on its way already. */
@@ -221,7 +232,9 @@ export class Download {
   }
 
   /** What to do now. */
-  plan(now: number, { budget, share = 1, settled = true, admit = always }: PlanOptions): Plan {
+  plan(now: number, { budget, share = 1, settled = true, lateMs = 0, admit = always }: PlanOptions): Plan {
+    this.#graceMs = LATE_TIMES * lateMs;
+    this.#prospects.graceMs = this.#graceMs;
     const stalled = this.#watch(now);
     const open = (index: number) => this.#prospects.shelf.has(index) && this.#prospects.spread(index) === 0;
     this.#claims.takeBack(now, open);
@@ -256,9 +269,10 @@ export class Download {
   wakeAt(now: number): number {
     let at = Math.min(this.#claims.dueAt(now), this.#lookAt > now ? this.#lookAt : Number.POSITIVE_INFINITY);
     for (const holder of this.#prospects.holders.values()) {
-      if (holder.flights.size > 0) at = Math.min(at, holder.suspect ? this.#giveUpAt(holder) : suspectAt(holder));
+      if (holder.flights.size > 0) at = Math.min(at, holder.suspect ? this.#giveUpAt(holder) : this.#suspectAt(holder));
       if (holder.resting) at = Math.min(at, holder.restUntil);
-      if (this.#prospects.designation.has(holder.id)) at = Math.min(at, holder.heardAt + this.#options.silentMs);
+      if (this.#prospects.designation.has(holder.id))
+        at = Math.min(at, holder.heardAt + this.#options.silentMs + this.#graceMs);
     }
     for (const since of this.#urgent.values()) {
       const overdue = since + this.#options.urgentMs;
@@ -286,11 +300,11 @@ export class Download {
     let silence = false;
     for (const holder of this.#prospects.holders.values()) {
       if (holder.resting && now >= holder.restUntil) this.#prospects.recall(holder, now);
-      if (holder.suspect && suspectAt(holder) > now) this.#trust(holder);
+      if (holder.suspect && this.#suspectAt(holder) > now) this.#trust(holder);
       if (holder.empty || (holder.flights.size > 0 && now >= this.#giveUpAt(holder))) {
         this.#giveUp(holder, now);
         stalled.push(holder.id);
-      } else if (holder.flights.size > 0 && now >= suspectAt(holder)) this.#suspect(holder);
+      } else if (holder.flights.size > 0 && now >= this.#suspectAt(holder)) this.#suspect(holder);
       silence ||=
         this.#prospects.designation.has(holder.id) && (!holder.reliable || this.#prospects.isSilent(holder, now));
     }
@@ -301,7 +315,11 @@ export class Download {
   #giveUpAt({ remote }: Holder): number {
     const { stallNearMs, stallFarMs } = this.#options;
     const since = remote.window.silentSince ?? Number.POSITIVE_INFINITY;
-    return Math.max(remote.window.suspectAt, since + (remote.near ? stallNearMs : stallFarMs));
+    return this.#graceMs + Math.max(remote.window.suspectAt, since + (remote.near ? stallNearMs : stallFarMs));
+  }
+
+  #suspectAt({ remote }: Holder): number {
+    return remote.window.suspectAt + this.#graceMs;
   }
 
   /** What it owes us may be asked of others, too. */
@@ -382,8 +400,4 @@ const always = () => true;
 
 function isSource({ remote, seed }: Holder): boolean {
   return !remote.near || seed;
-}
-
-function suspectAt({ remote }: Holder): number {
-  return remote.window.suspectAt;
 }

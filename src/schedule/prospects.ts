@@ -22,6 +22,8 @@ export class Prospects {
   /** Chunks that are wanted and not asked for. */
   readonly shelf: Shelf;
   readonly designation: Designation;
+  /** What a silent neighbour is given beyond the usual, milliseconds. */
+  graceMs = 0;
   readonly #self: string;
   readonly #silentMs: number;
   /** How many neighbours that are no seeds hold each chunk. */
@@ -152,7 +154,7 @@ export class Prospects {
   }
 
   isSilent(holder: Holder, now: number): boolean {
-    return now - holder.heardAt >= this.#silentMs;
+    return now - holder.heardAt >= this.#silentMs + this.graceMs;
   }
 
   /** A neighbour says that it is fetching the chunk, and nothing speaks against it. @param lifetime milliseconds */
