@@ -158,6 +158,7 @@ export class Exchange implements Disposable {
         settled: (one) => this.#settled(one),
         budget: () => this.#options.maxBytesInFlight - this.#storing - this.#outstanding(),
         admit: (near, bytes) => this.throttles.down.admit(near, bytes),
+        soon: () => this.throttles.down.slots(false),
         dropped: (near, bytes) => this.throttles.down.dropped(near, bytes),
         storing: (bytes) => {
           this.#storing += bytes.length;

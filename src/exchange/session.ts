@@ -28,6 +28,8 @@ export interface SessionDeps {
   budget(): number;
   /** Takes room under the rate caps for bytes that will be asked for; false when there is none. */
   admit(near: boolean, bytes: number): boolean;
+  /** Chunks that the caps let us get from outside in a moment. */
+  soon(): number;
   /** They were not asked for after all. */
   dropped(near: boolean, bytes: number): void;
   /** These bytes are on their way into the store… */
@@ -211,7 +213,14 @@ export class Session implements RequestOwner {
     const { foreground, background: prefetches } = this.#whole;
     this.#download.everything = foreground > 0 || (prefetches > 0 && background);
     const { admit } = this.#deps;
-    const options = { budget: this.#deps.budget(), share, settled: this.#settled, admit, lateMs: this.#deps.lateMs() };
+    const options = {
+      share,
+      admit,
+      budget: this.#deps.budget(),
+      settled: this.#settled,
+      lateMs: this.#deps.lateMs(),
+      maxOffers: this.#deps.soon(),
+    };
     this.#carryOut(this.#download.plan(performance.now(), options));
   }
 

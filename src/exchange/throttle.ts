@@ -49,9 +49,9 @@ interface Waiter extends Move {
 }
 
 const RANKS: Readonly<Record<Priority, number>> = { urgent: 0, foreground: 1, background: 2 };
-/** Chunks in hand at once, between the store and their lanes, where nothing is capped… */
+/** A moment's chunks where nothing is capped… */
 const MOST_SLOTS = 32;
-/** …else as many usual ones as may leave within so long: what is in hand is overtaken by nothing, ms. */
+/** …else as many usual ones as the caps let through within so long, ms. */
 const SLOTS_MS = 200;
 const USUAL_CHUNK_BYTES = 64 * 1024;
 /** Shares of the uplink change with time and with what neighbours say: looked at this often while somebody waits, ms. */
@@ -87,10 +87,10 @@ export class Throttle implements Disposable {
     return this.#cap.share(performance.now());
   }
 
-  /** Chunks that may be in hand at once for such peers. */
+  /** Chunks that may move in a moment from or to such peers: more in hand would keep others from overtaking them. */
   slots(near: boolean): number {
-    const { node = Number.POSITIVE_INFINITY, site = Number.POSITIVE_INFINITY } = this.#cap.limits;
-    const rate = near ? node : Math.min(node, site);
+    const { node = Number.POSITIVE_INFINITY } = this.#cap.limits;
+    const rate = near ? node : Math.min(node, this.share);
     return Math.max(1, Math.min(MOST_SLOTS, Math.ceil((rate * SLOTS_MS) / 1000 / USUAL_CHUNK_BYTES)));
   }
 

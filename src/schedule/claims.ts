@@ -38,11 +38,11 @@ export class Claims {
     return this.#offeredAt.keys();
   }
 
-  /** True when it was offered before and nobody had a better claim. */
-  offer(index: number, now: number): boolean {
+  /** True when it was offered before and nobody had a better claim. There are `maxOffers` at a time. */
+  offer(index: number, now: number, maxOffers = MAX_OFFERS): boolean {
     const since = this.#offeredAt.get(index);
     if (since !== undefined) return now - since >= OFFER_MS;
-    if (this.#offeredAt.size >= MAX_OFFERS) return false;
+    if (this.#offeredAt.size >= Math.min(maxOffers, MAX_OFFERS)) return false;
     this.#offeredAt.set(index, now);
     this.add(index);
     return false;

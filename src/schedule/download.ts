@@ -61,6 +61,8 @@ export interface PlanOptions {
   readonly lateMs?: number;
   /** Takes room for bytes from a peer, near or outside, under a rate cap; false when there is none. @default always */
   readonly admit?: (near: boolean, bytes: number) => boolean;
+  /** First copies of others that we may mean to fetch at a time: no more than the caps let us soon. @default 32 */
+  readonly maxOffers?: number;
   /** The neighbours have said what they hold and want, so that first copies may be fetched. @default true */
   readonly settled?: boolean;
 }
@@ -232,7 +234,7 @@ export class Download {
   }
 
   /** What to do now. */
-  plan(now: number, { budget, share = 1, settled = true, lateMs = 0, admit = always }: PlanOptions): Plan {
+  plan(now: number, { budget, share = 1, settled = true, lateMs = 0, admit = always, maxOffers }: PlanOptions): Plan {
     this.#graceMs = LATE_TIMES * lateMs;
     this.#prospects.graceMs = this.#graceMs;
     const stalled = this.#watch(now);
@@ -249,7 +251,7 @@ export class Download {
       sizes,
       random,
       claimed,
-      help: (index: number) => this.#claims.offer(index, now),
+      help: (index: number) => this.#claims.offer(index, now, maxOffers),
       offers: this.#claims.offers,
       admit,
       ask,
