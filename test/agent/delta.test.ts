@@ -89,6 +89,7 @@ describe('a node that has a version', () => {
     const fleet = stack.use(new Fleet());
     const origin = await open(stack, fleet, 'far');
     const edge = await open(stack, fleet, 'here');
+    await new Promise<void>((resolve) => edge.swarm.documents.onConnect(() => resolve()));
     const bytes = randomBytes(BYTES);
     const old = await add(origin, bytes);
     const wanted = next(bytes);
