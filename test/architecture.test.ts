@@ -14,13 +14,14 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
   import: { may: ['content'], why: 'turns files into chunks on all cores; nothing that reads them back needs that' },
   store: { may: ['content', 'observe'], why: 'keeps chunks on disk; nobody below it knows that there is a disk' },
   schedule: { may: [], why: 'pure decisions: the simulator runs the same code as the agent' },
+  limits: { may: [], why: 'how much may move and when, whoever moves what: pure, so that any second can be tried' },
   lane: { may: ['content', 'observe'], why: 'carries chunk bytes between two peers; which chunks is not its business' },
   delta: {
     may: ['import', 'content', 'observe'],
     why: 'what is new in a chunk does not depend on who sends it, or why',
   },
   exchange: {
-    may: ['lane', 'delta', 'content', 'schedule', 'observe'],
+    may: ['lane', 'delta', 'content', 'schedule', 'limits', 'observe'],
     why: 'moves chunks between two peers; who they are is not its business',
   },
   swarm: {
@@ -48,6 +49,7 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
       'import',
       'store',
       'schedule',
+      'limits',
       'delta',
       'swarm',
       'fleet',

@@ -2,7 +2,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { parse } from 'yaml';
 import { z } from 'zod';
-import { HOURS_FORM, isTimeZone, parseHours } from '../schedule/hours.ts';
+import { HOURS_FORM, isTimeZone, parseHours } from '../limits/hours.ts';
 import { rate, watermark, watermarkFault } from './setting.ts';
 
 /** A configuration that cannot be used. The message lists every fault with its path in the file. */

@@ -1,4 +1,4 @@
-import { TrafficCap, type TrafficLimits } from '../schedule/traffic-cap.ts';
+import { TrafficCap, type TrafficLimits } from '../limits/traffic-cap.ts';
 import type { Priority } from './message.ts';
 
 /** Bytes that want to move, and how urgently. */

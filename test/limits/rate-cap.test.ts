@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
-import { RateCap } from '../../src/schedule/rate-cap.ts';
+import { RateCap } from '../../src/limits/rate-cap.ts';
 
 interface Moved {
   readonly at: number;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
-import { type Hours, isOpen, opensNext, parseHours } from '../../src/schedule/hours.ts';
+import { type Hours, isOpen, opensNext, parseHours } from '../../src/limits/hours.ts';
 
 const DAYS = ['Sun', 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat'];
 const MINUTE = 60_000;

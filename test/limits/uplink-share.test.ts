@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
-import { RateCap } from '../../src/schedule/rate-cap.ts';
-import { UplinkShare } from '../../src/schedule/uplink-share.ts';
+import { RateCap } from '../../src/limits/rate-cap.ts';
+import { UplinkShare } from '../../src/limits/uplink-share.ts';
 
 const CAP = 2_500_000;
 const PIECE = 64_000;
