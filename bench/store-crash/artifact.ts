@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
-import { importFile } from '../../src/import/import-file.ts';
 import type { Manifest } from '../../src/content/manifest.ts';
+import { importFile } from '../../src/import/import-file.ts';
 import type { PackStore } from '../../src/store/pack-store.ts';
 import { seededBytes } from './random.ts';
 

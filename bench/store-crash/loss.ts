@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { open, readdir, rm } from 'node:fs/promises';
+import { open, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SEGMENT_HEADER_BYTES } from '../../src/store/segment.ts';
 import type { Random } from './random.ts';
@@ -40,7 +40,10 @@ export async function lose(
   random: Random,
 ): Promise<Lost> {
   if (loss === 'index') await rm(join(directory, 'index.v1'), { recursive: true });
-  const file = (await segmentFiles(directory)).at(-1);
+  const files = await segmentFiles(directory);
+  const sizes = await Promise.all(files.map(async (path) => (await stat(path)).size));
+  // The next segment may have been made already.
+  const file = files[sizes.findLastIndex((bytes) => bytes > SEGMENT_HEADER_BYTES)] ?? files.at(-1);
   assert.ok(file, 'the store has no segment');
   await using handle = await open(file, 'r+');
   const { size } = await handle.stat();

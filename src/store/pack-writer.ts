@@ -1,4 +1,4 @@
-import { type FileHandle, open, statfs } from 'node:fs/promises';
+import { type FileHandle, open, rm, statfs } from 'node:fs/promises';
 import type { CID } from 'multiformats/cid';
 import type { Encoded } from '../content/chunk-source.ts';
 import { encodeHeader } from './pack-record.ts';
@@ -50,6 +50,14 @@ interface Batch {
   readonly done: PromiseWithResolvers<void>;
 }
 
+/** A segment that is open for writing. */
+interface OpenSegment {
+  readonly segment: Segment;
+  readonly file: FileHandle;
+  /** Bytes of it that are on disk. */
+  synced: number;
+}
+
 /** One `writev` carries at most this much; two buffers a record stay under IOV_MAX (1024). */
 const BATCH_BYTES = 4 * 1024 * 1024;
 const BATCH_RECORDS = 256;
@@ -72,38 +80,35 @@ export class PackWriter {
   /** What may still be written before the free space is looked up again, and when it was last looked up. */
   #room = 0;
   #roomAt = 0;
-  #segment: Segment;
-  #file: FileHandle;
+  #active: OpenSegment;
+  /** Full, and not yet synced. */
+  readonly #full: OpenSegment[] = [];
+  /** Made before it is needed: that takes two syncs. */
+  #next: Promise<OpenSegment> | undefined;
+  #unsynced = 0;
   #running: Promise<void> | undefined;
+  /** The sync under way, and the one that comes after it. */
   #syncing: Promise<void> = Promise.resolve();
-  #synced: number;
+  #queuedSync: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #failure: Error | undefined;
 
-  private constructor(
-    directory: string,
-    segment: Segment,
-    file: FileHandle,
-    deps: PackWriterDeps,
-    options: PackWriterOptions,
-  ) {
+  private constructor(directory: string, active: OpenSegment, deps: PackWriterDeps, options: PackWriterOptions) {
     this.#directory = directory;
-    this.#segment = segment;
-    this.#file = file;
-    this.#synced = segment.size;
+    this.#active = active;
     this.#deps = deps;
     this.#options = options;
   }
 
   /** Goes on in `last` (which is synced), or begins the first segment. */
   static async open(directory: string, last: Segment | undefined, deps: PackWriterDeps, options: PackWriterOptions) {
-    const segment = last ?? (await Segment.create(directory, 1));
-    if (!last) deps.onSegment(segment);
-    return new PackWriter(directory, segment, await open(segment.path, 'r+'), deps, options);
+    const active = await openSegment(last ?? (await Segment.create(directory, 1)));
+    if (!last) deps.onSegment(active.segment);
+    return new PackWriter(directory, active, deps, options);
   }
 
   get segment(): Segment {
-    return this.#segment;
+    return this.#active.segment;
   }
 
   /** Resolves when the record can be read back (see `flush` for when it is durable). Its bytes must not change until. */
@@ -145,7 +150,9 @@ export class PackWriter {
     } finally {
       clearTimeout(this.#timer);
       this.#failure ??= new Error('the store is closed');
-      await this.#file.close();
+      const unused = await this.#next?.catch(() => undefined);
+      for (const { file } of [...this.#full, this.#active, ...(unused ? [unused] : [])]) await file.close();
+      if (unused) await rm(unused.segment.path, { force: true });
     }
   }
 
@@ -167,7 +174,7 @@ export class PackWriter {
       await this.#write(batch);
       batch.done.resolve();
     } catch (error) {
-      batch.done.reject(asStoreFull(error, this.#segment.path));
+      batch.done.reject(asStoreFull(error, this.segment.path));
       return;
     }
     // Its failure is kept, and rejects what comes later.
@@ -176,9 +183,10 @@ export class PackWriter {
 
   async #write({ chunks, bytes }: Batch): Promise<void> {
     await this.#checkRoom(bytes);
-    const { size } = this.#segment;
-    if (size > SEGMENT_HEADER_BYTES && size + bytes > this.#options.segmentBytes) await this.#rotate();
-    const segment = this.#segment;
+    const { segmentBytes } = this.#options;
+    const { size } = this.segment;
+    if (size > SEGMENT_HEADER_BYTES && size + bytes > segmentBytes) await this.#rotate();
+    const { segment } = this;
     const buffers: Uint8Array[] = [];
     const places: Omit<RecordPlace, 'cid'>[] = [];
     let end = segment.size;
@@ -190,7 +198,9 @@ export class PackWriter {
       end += header.length + storedBytes;
     }
     await this.#writeFully(buffers, end);
+    this.#unsynced += end - segment.size;
     segment.size = end;
+    if (end > segmentBytes / 2) this.#prepare();
     for (const [i, { cid }] of chunks.entries()) this.#deps.onStored(cid, places[i] as RecordPlace, segment);
   }
 
@@ -201,28 +211,28 @@ export class PackWriter {
       const { bavail, bsize } = await statfs(this.#directory);
       this.#room = Math.min(ROOM_BYTES, bavail * bsize - this.#options.reserveBytes);
       this.#roomAt = now;
-      if (bytes > this.#room) throw new StoreFull(this.#segment.path);
+      if (bytes > this.#room) throw new StoreFull(this.segment.path);
     }
     this.#room -= bytes;
   }
 
   /** What a failed write leaves behind is overwritten by the next one, or cut by recovery. */
   async #writeFully(buffers: Uint8Array[], end: number): Promise<void> {
-    const { size } = this.#segment;
-    const { bytesWritten } = await this.#file.writev(buffers, size);
+    const { segment, file } = this.#active;
+    const { size } = segment;
+    const { bytesWritten } = await file.writev(buffers, size);
     if (bytesWritten === end - size) return;
     const rest = Buffer.concat(buffers).subarray(bytesWritten);
     for (let at = 0; at < rest.length; ) {
-      at += (await this.#file.write(rest, at, rest.length - at, size + bytesWritten + at)).bytesWritten;
+      at += (await file.write(rest, at, rest.length - at, size + bytesWritten + at)).bytesWritten;
     }
   }
 
   /** Starts a sync when it is due; waits for it only when too much is unsynced. */
   async #commit(): Promise<void> {
-    const unsynced = this.#segment.size - this.#synced;
-    if (unsynced >= 2 * this.#options.syncBytes) await this.#sync();
-    else if (unsynced >= this.#options.syncBytes) this.#syncSoon(0);
-    else this.#syncSoon(this.#options.syncMilliseconds);
+    const { syncBytes, syncMilliseconds } = this.#options;
+    this.#syncSoon(this.#unsynced >= syncBytes ? 0 : syncMilliseconds);
+    while (this.#unsynced >= 2 * syncBytes) await this.#syncing;
   }
 
   #syncSoon(milliseconds: number): void {
@@ -234,34 +244,61 @@ export class PackWriter {
     else this.#timer = setTimeout(() => this.#syncSoon(0), milliseconds).unref();
   }
 
+  /** Resolves when everything that is written now is on disk and in the index. */
   #sync(): Promise<void> {
-    const segment = this.#segment;
-    const file = this.#file;
+    if (this.#queuedSync) return this.#queuedSync;
     const sync = async () => {
-      const bytes = segment.size;
-      if (segment !== this.#segment || bytes === this.#synced) return;
-      await file.datasync();
-      await this.#deps.onSynced(segment, bytes);
-      this.#synced = bytes;
+      this.#queuedSync = undefined;
+      this.#syncing = running;
+      if (this.#failure) throw this.#failure;
+      for (const open of [...this.#full, this.#active]) await this.#syncOne(open);
     };
-    this.#syncing = this.#syncing.then(sync).catch((error) => {
+    const running: Promise<void> = this.#syncing.then(sync, sync);
+    this.#queuedSync = running;
+    running.catch(() => {}); // Kept in #failure.
+    return running;
+  }
+
+  async #syncOne(open: OpenSegment): Promise<void> {
+    const { segment, file } = open;
+    const bytes = segment.size;
+    try {
+      if (bytes > open.synced) {
+        await file.datasync();
+        await this.#deps.onSynced(segment, bytes);
+        this.#unsynced -= bytes - open.synced;
+        open.synced = bytes;
+      }
+      if (this.#full[0] !== open) return;
+      this.#full.shift();
+      await file.close();
+    } catch (error) {
       // After a failed fsync the kernel may have dropped the pages: nothing of this segment may be promised any more.
       this.#failure ??= new Error(`cannot sync segment ${segment.path}; restart the agent`, { cause: error });
       throw this.#failure;
-    });
-    return this.#syncing;
+    }
   }
 
-  async #rotate(): Promise<void> {
-    await this.#sync();
-    const next = await Segment.create(this.#directory, this.#segment.id + 1);
-    const file = await open(next.path, 'r+');
-    await this.#file.close();
-    this.#file = file;
-    this.#segment = next;
-    this.#synced = next.size;
-    this.#deps.onSegment(next);
+  #prepare(): void {
+    this.#next ??= Segment.create(this.#directory, this.segment.id + 1).then(openSegment);
+    this.#next.catch(() => {}); // Seen when it is needed.
   }
+
+  /** The full segment is synced while the next one is written. */
+  async #rotate(): Promise<void> {
+    this.#prepare();
+    const next = this.#next as Promise<OpenSegment>;
+    this.#next = undefined;
+    const active = await next;
+    this.#full.push(this.#active);
+    this.#active = active;
+    this.#deps.onSegment(active.segment);
+    this.#syncSoon(0);
+  }
+}
+
+async function openSegment(segment: Segment): Promise<OpenSegment> {
+  return { segment, file: await open(segment.path, 'r+'), synced: segment.size };
 }
 
 function asStoreFull(error: unknown, path: string): unknown {
