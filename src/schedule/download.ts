@@ -4,6 +4,7 @@ import { type Errand, Flights } from './flights.ts';
 import type { HaveMap } from './have-map.ts';
 import type { Holder, RemotePeer } from './holder.ts';
 import { type Heard, OURS, Prospects } from './prospects.ts';
+import { Watch } from './watch.ts';
 
 export interface Plan {
   /** What to ask for. The caller tells the peer's window: `asked` now, later `delivered` or `released`. */
@@ -98,8 +99,9 @@ export class Download {
   readonly #urgent = new Map<number, number>();
   readonly #claims = new Claims();
   #lookAt = 0;
-  /** What everybody is given beyond the usual before it is taken for gone. */
-  #graceMs = 0;
+  readonly #watching: Watch;
+  /** A neighbour says that it is fetching what is ours to fetch and fetched by us: it should hear so. */
+  #contested = false;
   /** A running mean of what a first copy takes us, milliseconds. */
   #firstCopyMs: number | undefined;
   #everything = true;
@@ -107,6 +109,7 @@ export class Download {
   constructor(deps: DownloadDeps, options: Partial<DownloadOptions> = {}) {
     this.#deps = deps;
     this.#options = { ...DOWNLOAD_DEFAULTS, ...options };
+    this.#watching = new Watch(this.#options);
     this.#prospects = new Prospects(deps.self, deps.have, this.#options.silentMs);
   }
 
@@ -141,9 +144,9 @@ export class Download {
     return false;
   }
 
-  /** No neighbour holds it but those that held everything from the start. */
-  isFirst(index: number): boolean {
-    return this.#prospects.spread(index) === 0;
+  /** How many neighbours hold the chunk, not counting those that held everything from the start. */
+  spread(index: number): number {
+    return this.#prospects.spread(index);
   }
 
   /** Somebody that we see holds the chunk, or it is on its way already. */
@@ -155,7 +158,7 @@ export class Download {
 
   /** A peer that can be asked, or one that says everything about the set anew. */
   join(remote: RemotePeer, now: number): void {
-    this.#prospects.join(remote, now);
+    this.#watching.changed(this.#prospects.join(remote, now));
   }
 
   leave(id: string, now: number): void {
@@ -171,8 +174,12 @@ export class Download {
     const holder = this.#prospects.holders.get(id);
     if (holder === undefined) return false;
     let opened = this.#prospects.heard(holder, news, now);
-    for (const index of news.claimed ?? [])
-      if (this.#claims.all.has(index)) opened = this.#yield(holder, index) || opened;
+    for (const index of news.claimed ?? []) {
+      if (!this.#claims.all.has(index)) continue;
+      if (!this.#yield(holder, index)) this.#contested = true;
+      opened = true;
+    }
+    if (opened) this.#watching.changed(holder);
     return opened;
   }
 
@@ -198,6 +205,7 @@ export class Download {
     const holder = this.#prospects.holders.get(id);
     if (holder === undefined) return;
     if (reason === 'missing') this.#prospects.missing(holder, index);
+    this.#watching.changed(holder);
     this.#land(index, holder);
   }
 
@@ -235,21 +243,19 @@ export class Download {
 
   /** What to do now. */
   plan(now: number, { budget, share = 1, settled = true, lateMs = 0, admit = always, maxOffers }: PlanOptions): Plan {
-    this.#graceMs = LATE_TIMES * lateMs;
-    this.#prospects.graceMs = this.#graceMs;
-    const stalled = this.#watch(now);
+    this.#watching.graceMs = LATE_TIMES * lateMs;
+    this.#prospects.graceMs = LATE_TIMES * lateMs;
+    const stalled = this.#watching.isDue(now) ? this.#watch(now) : [];
     const open = (index: number) => this.#prospects.shelf.has(index) && this.#prospects.spread(index) === 0;
     this.#claims.takeBack(now, open);
     const room = budget > 0 ? this.#room(now, share) : new Map<Holder, number>();
     if (room.size === 0) return this.#result(stalled);
     const lifetime = this.#claimLifetime;
     const claimed = (index: number) => this.#prospects.isClaimed(index, now, lifetime);
-    const { sizes, random } = this.#deps;
     const ask = (index: number, holder: Holder) => this.#fly(index, holder, now);
     const deps = {
+      ...this.#deps,
       prospects: this.#prospects,
-      sizes,
-      random,
       claimed,
       help: (index: number) => this.#claims.offer(index, now, maxOffers),
       offers: this.#claims.offers,
@@ -269,13 +275,9 @@ export class Download {
 
   /** When to plan again if nothing happens before; Infinity when only news can help. */
   wakeAt(now: number): number {
-    let at = Math.min(this.#claims.dueAt(now), this.#lookAt > now ? this.#lookAt : Number.POSITIVE_INFINITY);
-    for (const holder of this.#prospects.holders.values()) {
-      if (holder.flights.size > 0) at = Math.min(at, holder.suspect ? this.#giveUpAt(holder) : this.#suspectAt(holder));
-      if (holder.resting) at = Math.min(at, holder.restUntil);
-      if (this.#prospects.designation.has(holder.id))
-        at = Math.min(at, holder.heardAt + this.#options.silentMs + this.#graceMs);
-    }
+    const { holders, designation } = this.#prospects;
+    const due = this.#watching.next(now, holders.values(), ({ id }) => designation.has(id));
+    let at = Math.min(due, this.#claims.dueAt(now), this.#lookAt > now ? this.#lookAt : due);
     for (const since of this.#urgent.values()) {
       const overdue = since + this.#options.urgentMs;
       if (overdue > now) at = Math.min(at, overdue);
@@ -302,26 +304,16 @@ export class Download {
     let silence = false;
     for (const holder of this.#prospects.holders.values()) {
       if (holder.resting && now >= holder.restUntil) this.#prospects.recall(holder, now);
-      if (holder.suspect && this.#suspectAt(holder) > now) this.#trust(holder);
-      if (holder.empty || (holder.flights.size > 0 && now >= this.#giveUpAt(holder))) {
+      if (holder.suspect && this.#watching.suspectAt(holder) > now) this.#trust(holder);
+      if (holder.empty || (holder.flights.size > 0 && now >= this.#watching.giveUpAt(holder))) {
         this.#giveUp(holder, now);
         stalled.push(holder.id);
-      } else if (holder.flights.size > 0 && now >= this.#suspectAt(holder)) this.#suspect(holder);
+      } else if (holder.flights.size > 0 && now >= this.#watching.suspectAt(holder)) this.#suspect(holder);
       silence ||=
         this.#prospects.designation.has(holder.id) && (!holder.reliable || this.#prospects.isSilent(holder, now));
     }
     if (silence) this.#prospects.designate(now);
     return stalled;
-  }
-
-  #giveUpAt({ remote }: Holder): number {
-    const { stallNearMs, stallFarMs } = this.#options;
-    const since = remote.window.silentSince ?? Number.POSITIVE_INFINITY;
-    return this.#graceMs + Math.max(remote.window.suspectAt, since + (remote.near ? stallNearMs : stallFarMs));
-  }
-
-  #suspectAt({ remote }: Holder): number {
-    return remote.window.suspectAt + this.#graceMs;
   }
 
   /** What it owes us may be asked of others, too. */
@@ -334,6 +326,7 @@ export class Download {
   #trust(holder: Holder): void {
     if (!holder.suspect) return;
     holder.suspect = false;
+    this.#watching.changed(holder);
     for (const index of holder.flights.keys()) this.#prospects.take(index);
   }
 
@@ -375,6 +368,7 @@ export class Download {
     this.#prospects.take(index);
     this.#flights.start(index, holder, now);
     this.#claims.asked(index);
+    this.#watching.changed(holder);
     if (isSource(holder)) this.#claims.add(index);
   }
 
@@ -393,7 +387,8 @@ export class Download {
     const { claimed, unclaimed } = this.#claims.news();
     const { designation, shelf } = this.#prospects;
     const foreign = claimed.some((index) => !designation.isOurs(index));
-    const urgentNews = foreign || (claimed.length > 0 && shelf.countOf(OURS) < FEW);
+    const urgentNews = foreign || this.#contested || (claimed.length > 0 && shelf.countOf(OURS) < FEW);
+    this.#contested = false;
     return { ...this.#flights.errands(), claimed, unclaimed, urgentNews, stalled };
   }
 }

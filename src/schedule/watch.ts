@@ -1,0 +1,60 @@
+import type { Holder } from './holder.ts';
+
+export interface WatchOptions {
+  readonly stallNearMs: number;
+  readonly stallFarMs: number;
+  readonly silentMs: number;
+}
+
+/**
+ * When which peer is due: to be suspected, given up, called back from its rest, or taken for silent. All peers are
+ * looked at when the first of them is due and not before. Times are milliseconds of any monotonic clock.
+ */
+export class Watch {
+  /** What everybody is given beyond the usual before it is taken for gone. */
+  graceMs = 0;
+  readonly #options: WatchOptions;
+  /** Peers that may be due earlier than was thought. */
+  readonly #changed = new Set<Holder>();
+  #dueAt = 0;
+
+  constructor(options: WatchOptions) {
+    this.#options = options;
+  }
+
+  suspectAt({ remote }: Holder): number {
+    return remote.window.suspectAt + this.graceMs;
+  }
+
+  giveUpAt({ remote }: Holder): number {
+    const { stallNearMs, stallFarMs } = this.#options;
+    const since = remote.window.silentSince ?? Number.POSITIVE_INFINITY;
+    return this.graceMs + Math.max(remote.window.suspectAt, since + (remote.near ? stallNearMs : stallFarMs));
+  }
+
+  /** Something about the peer is new. */
+  changed(holder: Holder): void {
+    this.#changed.add(holder);
+  }
+
+  /** Somebody may be due now. */
+  isDue(now: number): boolean {
+    for (const { empty } of this.#changed) if (empty) return true;
+    return now >= this.#dueAt;
+  }
+
+  /** When the next one is due. @param takesPart its silence matters */
+  next(now: number, holders: Iterable<Holder>, takesPart: (holder: Holder) => boolean): number {
+    const all = now >= this.#dueAt;
+    if (all) this.#dueAt = Number.POSITIVE_INFINITY;
+    for (const holder of all ? holders : this.#changed) {
+      if (holder.flights.size > 0)
+        this.#dueAt = Math.min(this.#dueAt, holder.suspect ? this.giveUpAt(holder) : this.suspectAt(holder));
+      if (holder.resting) this.#dueAt = Math.min(this.#dueAt, holder.restUntil);
+      if (takesPart(holder))
+        this.#dueAt = Math.min(this.#dueAt, holder.heardAt + this.#options.silentMs + this.graceMs);
+    }
+    this.#changed.clear();
+    return this.#dueAt;
+  }
+}
