@@ -270,8 +270,8 @@ export class World {
     const next = candidates[Math.floor(this.random() * candidates.length)];
     if (next === undefined) return;
     const knewOrigin = this.#contacts[node]?.has(origin) === true;
-    const others = strangers(gateways, site, this.scenario.farLinks, this.random);
-    for (const peer of knewOrigin ? [origin, ...others] : others) this.#dial(next, peer, REPLACE_MS);
+    const peers = [...(gateways[site] ?? []), ...strangers(gateways, site, this.scenario.farLinks, this.random)];
+    for (const peer of knewOrigin ? [origin, ...peers] : peers) this.#dial(next, peer, REPLACE_MS);
   }
 }
 

@@ -175,7 +175,7 @@ export class Download {
     if (holder === undefined) return false;
     let opened = this.#prospects.heard(holder, news, now);
     for (const index of news.claimed ?? []) {
-      if (!this.#claims.all.has(index)) continue;
+      if (!this.#claims.all.has(index) || !holder.claims(index, now, this.#claimLifetime)) continue;
       if (!this.#yield(holder, index)) this.#contested = true;
       opened = true;
     }
