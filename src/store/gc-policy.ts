@@ -9,8 +9,8 @@ import { SEGMENT_HEADER_BYTES, type Segment } from './segment.ts';
 const WORTH_COMPACTING = 0.1;
 
 /**
- * Which chunks to evict so that `excess` bytes of records go: least recently used first, to the second; of equal ones
- * (after a restart: all that were not used since), the oldest in the log first. Those that `keep` holds stay.
+ * Which chunks to evict so that `excess` bytes of records go: least recently used first, to the second; of equal ones,
+ * the oldest in the log first. Those that `keep` holds stay.
  */
 export function chooseEvictions(
   entries: ReadonlyMap<string, Entry>,

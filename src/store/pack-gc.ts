@@ -35,7 +35,7 @@ export interface GcDeps {
   readonly held: () => readonly ChunkSet[];
   /** Told at the moment at which they can no longer be read. */
   readonly onEvict: (cids: readonly CID[]) => void;
-  /** Entries used in this second of the store's clock, or later, are in use; 0 is: not since it was opened. */
+  /** Entries used in this second of the store's clock, or later, are in use. */
   readonly usedSince: number;
   /** The checked bytes of a chunk; a damaged one is dropped and answered with undefined. */
   readonly read: (cid: CID, entry: Entry, signal: AbortSignal) => Promise<Uint8Array | undefined>;
@@ -59,7 +59,7 @@ export async function collectGarbage(deps: GcDeps, lowBytes: number, signal: Abo
   for (let fresh = marks.fresh(); fresh.length > 0; fresh = marks.fresh()) {
     for (const each of fresh) await marks.add(each, signal);
   }
-  const inUse = (key: string, { used }: Entry) => marks.keep.has(key) || (used > 0 && used >= deps.usedSince);
+  const inUse = (key: string, { used }: Entry) => marks.keep.has(key) || used >= deps.usedSince;
   const evicted = chooseEvictions(deps.index.entries, liveBytes(deps.segments) - lowBytes, inUse);
   let evictedBytes = 0;
   const cids: CID[] = [];

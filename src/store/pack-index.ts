@@ -3,9 +3,13 @@ import { Level } from 'level';
 import { type CID, CID as Cid } from 'multiformats/cid';
 import { create as createDigest } from 'multiformats/hashes/digest';
 import { chunkKey, SHA2_256 } from '../content/chunk.ts';
+import { decodeLastUses, encodeLastUses, NEVER } from './last-uses.ts';
 import type { RecordPlace, Segment } from './segment.ts';
 
-/** Where a chunk is. `used` is the second of the store's clock in which it was last put or read. */
+/**
+ * Where a chunk is. `used` is the second of the store's clock in which it was last put or read: 1 is the first one since
+ * it was opened, those before are 0 and below.
+ */
 export interface Entry {
   readonly segment: number;
   readonly offset: number;
@@ -36,6 +40,7 @@ type Operation = { type: 'put'; key: Buffer; value: Buffer } | { type: 'del'; ke
 
 const CHUNK = 'c'.charCodeAt(0);
 const SEGMENT = 's'.charCodeAt(0);
+const USES = 'u'.charCodeAt(0);
 const VALUE_BYTES = 22;
 const LOAD_BATCH = 2000;
 const WRITE_BATCH = 5000;
@@ -82,12 +87,22 @@ export class PackIndex {
   }
 
   async #read(): Promise<void> {
+    const bySegment = new Map<number, Entry[]>();
     await using iterator = this.#database.iterator();
     for (let rows = await iterator.nextv(LOAD_BATCH); rows.length > 0; rows = await iterator.nextv(LOAD_BATCH)) {
       for (const [key, value] of rows) {
-        if (key[0] === CHUNK) this.#set(key.toString('latin1', 1), decodeEntry(value));
-        else if (key[0] === SEGMENT) this.checkpoints.set(key.readUInt32BE(1), decodeCheckpoint(value));
-        else throw new Error(`index row of unknown kind ${key[0]}`);
+        // In this order: a segment's chunks, its checkpoint, and when they were used.
+        if (key[0] === CHUNK) {
+          const entry = decodeEntry(value);
+          this.#set(key.toString('latin1', 1), entry);
+          const others = bySegment.get(entry.segment);
+          if (others) others.push(entry);
+          else bySegment.set(entry.segment, [entry]);
+        } else if (key[0] === SEGMENT) this.checkpoints.set(key.readUInt32BE(1), decodeCheckpoint(value));
+        else if (key[0] === USES) {
+          const id = key.readUInt32BE(1);
+          decodeLastUses(value, this.checkpoints.get(id)?.identity ?? '', bySegment.get(id) ?? []);
+        } else throw new Error(`index row of unknown kind ${key[0]}`);
       }
     }
   }
@@ -155,7 +170,24 @@ export class PackIndex {
   /** Forgets a segment's checkpoint, for good. */
   async dropCheckpoint(id: number): Promise<void> {
     this.checkpoints.delete(id);
-    await this.#database.del(segmentRow(id));
+    await this.#database.batch([
+      { type: 'del', key: segmentRow(id) },
+      { type: 'del', key: segmentRow(id, USES) },
+    ]);
+  }
+
+  /** Writes down when chunks were last used, for the next start. `now` is by the clock of `used`. */
+  async persistUses(now: number): Promise<void> {
+    const bySegment = new Map<number, Entry[]>();
+    for (const entry of this.entries.values()) {
+      const others = bySegment.get(entry.segment);
+      if (others) others.push(entry);
+      else bySegment.set(entry.segment, [entry]);
+    }
+    for (const [id, entries] of bySegment) {
+      const identity = this.checkpoints.get(id)?.identity;
+      if (identity) await this.#database.put(segmentRow(id, USES), encodeLastUses(identity, entries, now));
+    }
   }
 
   async close(): Promise<void> {
@@ -171,8 +203,8 @@ function chunkRow(key: string): Buffer {
   return Buffer.from(`c${key}`, 'latin1');
 }
 
-function segmentRow(id: number): Buffer {
-  const row = Buffer.alloc(5, SEGMENT);
+function segmentRow(id: number, kind = SEGMENT): Buffer {
+  const row = Buffer.alloc(5, kind);
   row.writeUInt32BE(id, 1);
   return row;
 }
@@ -195,7 +227,7 @@ function decodeEntry(value: Buffer): Entry {
     size: value.readUInt32BE(12),
     codec: value.readUInt32BE(16),
     headerBytes: value.readUInt16BE(20),
-    used: 0,
+    used: NEVER,
   };
 }
 

@@ -2,6 +2,7 @@ import { type FileHandle, open, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { chunkKey } from '../content/chunk.ts';
 import type { Log } from '../observe/log.ts';
+import { NEVER } from './last-uses.ts';
 import type { PackIndex } from './pack-index.ts';
 import { SEGMENT_HEADER_BYTES, Segment, scanRecords } from './segment.ts';
 
@@ -72,7 +73,7 @@ async function readTail(segment: Segment, from: number, isLast: boolean, index: 
   for await (const place of scanRecords(file, from)) {
     end = place.offset + place.headerBytes + place.storedBytes;
     if (index.get(place.cid)) continue;
-    index.add(place.cid, place, segment, 0);
+    index.add(place.cid, place, segment, NEVER);
     found.push(chunkKey(place.cid));
   }
   const cut = segment.size - end;

@@ -27,6 +27,9 @@ import { Pins } from './pins.ts';
 import type { RecordPlace, Segment } from './segment.ts';
 import { SegmentReader } from './segment-reader.ts';
 
+/** When chunks were last used is written down this often, and in the end. */
+const NOTE_MILLISECONDS = 3600_000;
+
 /**
  * Chunks on disk: append-only segments (`segments/`), an index that can be rebuilt from them (`index.v1/`), and pins
  * (`pins.json`).
@@ -53,6 +56,7 @@ export class PackStore implements ChunkStore, AsyncDisposable {
   /** Stored, and not yet in LevelDB. */
   #unindexed: string[] = [];
   #writer!: PackWriter;
+  #noting: NodeJS.Timeout | undefined;
   #collecting: Promise<GcReport> | undefined;
   /** Size at which the next automatic GC starts; moves up when everything left is pinned. */
   #nextGc: number;
@@ -113,6 +117,10 @@ export class PackStore implements ChunkStore, AsyncDisposable {
       onSynced: (segment: Segment, bytes: number) => this.#synced(segment, bytes),
     };
     this.#writer = await PackWriter.open(directory, last, deps, this.#options);
+    // A process that is killed forgets at most this much of what was used when.
+    const note = () =>
+      this.#index.persistUses(this.#now()).catch((error) => this.#log.warn('uses not noted', { error }));
+    this.#noting = setInterval(note, NOTE_MILLISECONDS).unref();
   }
 
   async has(cid: CID): Promise<boolean> {
@@ -357,7 +365,9 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     await this.#collecting?.catch(() => {});
     try {
       await this.#writer.close();
+      await this.#index.persistUses(this.#now());
     } finally {
+      clearInterval(this.#noting);
       await this.#reader.close();
       await this.#index.close();
     }

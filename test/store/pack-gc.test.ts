@@ -123,6 +123,31 @@ describe('garbage collection', () => {
     assert.equal(await held(patient, recent), 20);
   });
 
+  it('knows after a restart what was used last, and keeps what was in use then', async () => {
+    const directory = await fresh();
+    let chunks: CID[];
+    {
+      await using store = await openStore(directory);
+      chunks = await fill(store, 30);
+      nextSecond();
+      for (const cid of chunks.slice(5, 10)) await store.get(cid, { signal });
+      nextSecond();
+      for (const cid of chunks.slice(0, 5)) await store.get(cid, { signal });
+      nextSecond();
+    }
+    {
+      await using store = await openStore(directory);
+      nextSecond();
+      await store.gc({ signal, lowBytes: 102_000 });
+      assert.deepEqual([await held(store, chunks.slice(0, 10)), await held(store, chunks)], [10, 10]);
+      await store.gc({ signal, lowBytes: 52_000 });
+      assert.deepEqual([await held(store, chunks.slice(0, 5)), await held(store, chunks)], [5, 5]);
+    }
+    await using store = await openStore(directory, { graceSeconds: 60 });
+    await store.gc({ signal, lowBytes: 0 });
+    assert.equal(await held(store, chunks), 5);
+  });
+
   it('compacts while everything is read, and needs one segment to spare at most', async () => {
     const directory = await fresh();
     await using store = await openStore(directory, {
