@@ -221,7 +221,8 @@ describe('garbage collection', () => {
     await using store = await openStore(directory, { watermarks, syncBytes: 20_000, graceSeconds: -1 });
     await fill(store, 200);
     await store.flush();
-    await store.gc({ signal });
+    // The first call may join a run that began before the last chunks came.
+    for (let i = 0; i < 2; i++) await store.gc({ signal });
     assert.ok((await bytesOnDisk(directory)) < 330_000, `${await bytesOnDisk(directory)}`);
     assert.ok(store.stats().chunks < 200);
     await assert.rejects(openStore(await fresh(), { watermarks: { highBytes: 1, lowBytes: 2 } }), RangeError);
