@@ -115,7 +115,7 @@ export class Exchange implements Disposable {
         recent: exchange.#recent,
         events: exchange.#linkEvents(),
         throttles: exchange.throttles,
-        chunkAt: (key, index) => exchange.sets.get(key)?.cidAt(index),
+        chunkAt: (key, index) => exchange.sets.get(key)?.offer(index),
       },
       exchange.#options.window,
     );

@@ -13,7 +13,7 @@ import { ACCEPTED_FLAGS, allowance, FRAME_FLAGS, type Packed, type Packer, unpac
 import { RemoteSets } from './remote-sets.ts';
 import { type Ask, type PendingRequest, type RequestOwner, sizeOf } from './request.ts';
 import type { Throttles } from './throttle.ts';
-import { type UploadSlots, Uploads } from './uploads.ts';
+import { Named, type Offer, type UploadSlots, Uploads } from './uploads.ts';
 
 export interface LinkEvents {
   onReady(link: Link): void;
@@ -35,7 +35,7 @@ export interface LinkDeps {
   readonly slots: UploadSlots;
   readonly events: LinkEvents;
   /** The chunk at a place of a set as we know it; undefined when we do not. */
-  chunkAt(setKey: string, index: number): CID | undefined;
+  chunkAt(setKey: string, index: number): Offer | undefined;
   readonly lanes: Pick<PairLanesDeps, 'host' | 'port' | 'log' | 'allowed'>;
   readonly throttles: Throttles;
   /** A buffer for the bytes of a frame. */
@@ -277,7 +277,7 @@ export class Link {
       case 'hello':
         throw new MalformedMessage('a second hello');
       case 'request':
-        this.#uploads.request(message.items.map((item) => ({ ...item, cid: this.#resolve(item.of) })));
+        this.#uploads.request(message.items.map((item) => ({ ...item, offer: this.#resolve(item.of) })));
         break;
       case 'cancel':
         this.#uploads.cancel(message.ids);
@@ -308,8 +308,8 @@ export class Link {
     for (const request of pending) if (!request.cancelled) request.owner.ended(this, request, 'closed');
   }
 
-  #resolve(of: { handle: number; index: number } | { cid: CID }): CID | undefined {
-    if ('cid' in of) return of.cid;
+  #resolve(of: { handle: number; index: number } | { cid: CID }): Offer | undefined {
+    if ('cid' in of) return new Named(of.cid);
     const set = this.sets.byHandle(of.handle);
     return set && this.#deps.chunkAt(set.key, of.index);
   }

@@ -1,10 +1,10 @@
-import type { CID } from 'multiformats/cid';
 import type { ChunkSet } from '../content/chunk-set.ts';
 import type { ChunkStore } from '../content/chunk-source.ts';
 import type { Likeness } from '../delta/likeness.ts';
 import { HaveMap } from '../schedule/have-map.ts';
 import { News, type NewsOptions } from '../schedule/news.ts';
 import { MESSAGE_LIMITS, type Message } from './message.ts';
+import type { Offer } from './uploads.ts';
 
 /** Look-ups in the store at a time when a set is first looked at. */
 const LOOKUPS = 256;
@@ -23,6 +23,10 @@ export class LocalSet {
   /** Chunks that we are fetching from a seed or from outside. */
   readonly claims = new Set<number>();
   readonly news: News;
+  /** How many neighbours hold a chunk, while a download knows. */
+  holders: ((index: number) => number) | undefined;
+  /** How often we sent each chunk. */
+  #sent: Uint8Array | undefined;
 
   private constructor(set: ChunkSet, handle: number, have: HaveMap, options: Partial<NewsOptions>) {
     this.news = new News(options);
@@ -52,8 +56,18 @@ export class LocalSet {
     return new LocalSet(set, handle, have, options);
   }
 
-  cidAt(index: number): CID | undefined {
-    return this.set.chunks[index]?.cid;
+  /** The chunk at a place; undefined when the set has no such place. */
+  offer(index: number): Offer | undefined {
+    const chunk = this.set.chunks[index];
+    if (chunk === undefined) return undefined;
+    return {
+      cid: chunk.cid,
+      copies: () => (this.#sent?.[index] ?? 0) + (this.holders?.(index) ?? 0),
+      sent: () => {
+        this.#sent ??= new Uint8Array(this.set.chunks.length);
+        this.#sent[index] = Math.min(255, (this.#sent[index] ?? 0) + 1);
+      },
+    };
   }
 
   /** @param first no neighbour that we know of has it */

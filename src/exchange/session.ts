@@ -89,6 +89,7 @@ export class Session implements RequestOwner {
     const sizes = Uint32Array.from(local.set.chunks, ({ size }) => size);
     this.#download = new Download({ self: deps.self, sizes, have: local.have, random: deps.random }, options);
     this.#download.everything = false;
+    local.holders = (index) => this.#download.spread(index);
     this.done.promise.catch(() => undefined);
   }
 
@@ -191,7 +192,7 @@ export class Session implements RequestOwner {
 
   /** Something else put the chunk into the store. */
   stored(index: number): void {
-    this.local.stored(index, this.#download.isFirst(index));
+    this.local.stored(index, this.#download.spread(index) === 0);
     this.#download.stored(index);
     this.#urgent.get(index)?.settle.resolve(true);
     this.#finishIfComplete();
@@ -261,6 +262,7 @@ export class Session implements RequestOwner {
     if (this.#closed) return;
     this.#carryOut(this.#download.close());
     this.#closed = true;
+    this.local.holders = undefined;
     for (const urgent of this.#urgent.values()) urgent.settle.resolve(false);
     if (error) this.done.reject(error);
   }

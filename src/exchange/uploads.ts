@@ -1,5 +1,6 @@
 import type { CID } from 'multiformats/cid';
 import type { Frame } from '../lane/frame.ts';
+import { UploadQueue } from '../schedule/upload-queue.ts';
 import type { Priority } from './message.ts';
 import type { Packed } from './packing.ts';
 
@@ -7,26 +8,37 @@ import type { Packed } from './packing.ts';
 const MAX_QUEUED = 512;
 /** Chunks of one peer between the store and its lane: some are read while others leave, several at a time. */
 const PER_PEER = 16;
+/** What a chunk weighs in the turns between peers before it is read, bytes. */
+const USUAL_BYTES = 64 * 1024;
 
-/** Chunks of all peers between the store and their lanes; each peer has one beyond it, so that none starves. */
-export class UploadSlots {
-  readonly #limit: () => number;
-  #used = 0;
+/** A chunk of ours that a peer may ask for. */
+export interface Offer {
+  readonly cid: CID;
+  /** How many copies of it there are, as far as we know: those that we sent, and those that neighbours say they hold. */
+  copies(): number;
+  sent(): void;
+}
 
-  /** @param limit chunks in hand at once */
-  constructor(limit: () => number) {
-    this.#limit = limit;
+/** A block that was asked for by its name alone. */
+export class Named implements Offer {
+  readonly cid: CID;
+
+  constructor(cid: CID) {
+    this.cid = cid;
   }
 
-  take(own: number): boolean {
-    if (own > 0 && this.#used >= this.#limit()) return false;
-    this.#used += 1;
-    return true;
+  copies(): number {
+    return 0;
   }
 
-  release(): void {
-    this.#used -= 1;
-  }
+  sent(): void {}
+}
+
+interface Wanted {
+  readonly id: number;
+  readonly offer: Offer;
+  readonly like: readonly CID[];
+  readonly priority: Priority;
 }
 
 export interface UploadsDeps {
@@ -45,72 +57,91 @@ export interface UploadsDeps {
   onMissing(cid: CID): void;
 }
 
-interface Wanted {
-  readonly id: number;
-  readonly cid: CID;
-  readonly like: readonly CID[];
-  readonly priority: Priority;
+/** What peers asked of us that waits, and how many chunks of all of them are between the store and their lanes. */
+export class UploadSlots {
+  readonly #queue = new UploadQueue<Uploads, Wanted>({ copies: ({ offer }) => offer.copies() });
+  readonly #limit: () => number;
+  #used = 0;
+
+  /** @param limit chunks in hand at once; each peer has one beyond it, so that none starves */
+  constructor(limit: () => number) {
+    this.#limit = limit;
+  }
+
+  waiting(uploads: Uploads): number {
+    return this.#queue.countOf(uploads);
+  }
+
+  add(uploads: Uploads, wanted: Wanted): void {
+    this.#queue.add(uploads, wanted.priority, wanted);
+  }
+
+  remove(uploads: Uploads, which?: (wanted: Wanted) => boolean): Wanted[] {
+    return this.#queue.remove(uploads, which);
+  }
+
+  /** Hands out what may leave now. */
+  pump(): void {
+    for (;;) {
+      const free = this.#used < this.#limit();
+      const next = this.#queue.next(({ running }) => running < PER_PEER && (free || running === 0));
+      if (next === undefined) return;
+      this.#used += 1;
+      this.#queue.gave(next.peer, USUAL_BYTES);
+      void next.peer.upload(next.request).finally(() => {
+        this.#used -= 1;
+        this.pump();
+      });
+    }
+  }
 }
 
-/** What one peer asked of us: answered by rank, then in its order, with a bounded number of chunks in hand. */
+/** What one peer asked of us; the order in which it leaves is that of all peers' requests together. */
 export class Uploads {
+  /** Chunks between the store and the peer's lane. */
+  running = 0;
   readonly #deps: UploadsDeps;
   readonly #signal: AbortSignal;
-  /** In order of rank. */
-  readonly #queues: Readonly<Record<Priority, Wanted[]>> = { urgent: [], foreground: [], background: [] };
-  #running = 0;
 
   constructor(deps: UploadsDeps, options: { readonly signal: AbortSignal }) {
     this.#deps = deps;
     this.#signal = options.signal;
+    options.signal.addEventListener('abort', () => deps.slots.remove(this), { once: true });
   }
 
-  /** `cid` undefined means that we know of no such chunk. */
-  request(items: readonly (Omit<Wanted, 'cid'> & { cid: CID | undefined })[]): void {
+  /** `offer` undefined means that we know of no such chunk. */
+  request(items: readonly (Omit<Wanted, 'offer'> & { readonly offer: Offer | undefined })[]): void {
+    if (this.#signal.aborted) return;
+    const { slots } = this.#deps;
     const missing: number[] = [];
     const busy: number[] = [];
-    for (const { id, cid, like, priority } of items) {
-      if (cid === undefined) missing.push(id);
-      else if (this.#queued >= MAX_QUEUED) busy.push(id);
-      else this.#queues[priority].push({ id, cid, like, priority });
+    for (const { id, offer, like, priority } of items) {
+      if (offer === undefined) missing.push(id);
+      else if (slots.waiting(this) >= MAX_QUEUED) busy.push(id);
+      else slots.add(this, { id, offer, like, priority });
     }
     if (missing.length + busy.length > 0) this.#deps.ended({ missing, busy });
-    this.#next();
+    slots.pump();
   }
 
   cancel(ids: readonly number[]): void {
     const given = new Set(ids);
-    const cancelled: number[] = [];
-    for (const queue of Object.values(this.#queues)) {
-      for (let n = queue.length - 1; n >= 0; n -= 1) {
-        const id = queue[n]?.id;
-        if (id === undefined || !given.has(id)) continue;
-        queue.splice(n, 1);
-        cancelled.push(id);
-      }
-    }
+    const cancelled = this.#deps.slots.remove(this, ({ id }) => given.has(id)).map(({ id }) => id);
     if (cancelled.length > 0) this.#deps.ended({ cancelled });
   }
 
-  get #queued(): number {
-    return this.#queues.urgent.length + this.#queues.foreground.length + this.#queues.background.length;
-  }
-
-  #next(): void {
-    while (this.#running < PER_PEER && !this.#signal.aborted) {
-      const queue = Object.values(this.#queues).find(({ length }) => length > 0);
-      if (queue === undefined || !this.#deps.slots.take(this.#running)) return;
-      const wanted = queue.shift() as Wanted;
-      this.#running += 1;
-      void this.#upload(wanted).finally(() => {
-        this.#running -= 1;
-        this.#deps.slots.release();
-        this.#next();
-      });
+  /** Resolves when the chunk has left, or cannot. Called by the slots. */
+  async upload({ id, offer, like, priority }: Wanted): Promise<void> {
+    this.running += 1;
+    offer.sent();
+    try {
+      await this.#upload({ id, cid: offer.cid, like, priority });
+    } finally {
+      this.running -= 1;
     }
   }
 
-  async #upload({ id, cid, like, priority }: Wanted): Promise<void> {
+  async #upload({ id, cid, like, priority }: Omit<Wanted, 'offer'> & { readonly cid: CID }): Promise<void> {
     const packed = await this.#deps.pack(cid, like, { signal: this.#signal }).catch(() => undefined);
     if (this.#signal.aborted) return;
     if (packed === undefined) {
