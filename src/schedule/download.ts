@@ -4,7 +4,7 @@ import { type Errand, Flights } from './flights.ts';
 import type { HaveMap } from './have-map.ts';
 import type { Holder, RemotePeer } from './holder.ts';
 import { type Heard, OURS, Prospects } from './prospects.ts';
-import { Watch } from './watch.ts';
+import { WATCH_DEFAULTS, Watch, type WatchOptions } from './watch.ts';
 
 export interface Plan {
   /** What to ask for. The caller tells the peer's window: `asked` now, later `delivered` or `released`. */
@@ -35,21 +35,13 @@ export interface DownloadDeps {
   random(): number;
 }
 
-export interface DownloadOptions {
-  /** A neighbour is given up when it owes us something and sent nothing for this long, milliseconds. @default 1000 */
-  readonly stallNearMs: number;
-  /** The same for a peer outside our site. @default 4000 */
-  readonly stallFarMs: number;
-  /** A neighbour that downloads, too, and says nothing for this long fetches nothing for us, milliseconds. @default 700 */
-  readonly silentMs: number;
+export interface DownloadOptions extends WatchOptions {
   /** A reader waits this long for a chunk's designated fetcher before we fetch it ourselves, milliseconds. @default 150 */
   readonly urgentMs: number;
 }
 
 export const DOWNLOAD_DEFAULTS: DownloadOptions = {
-  stallNearMs: 1_000,
-  stallFarMs: 4_000,
-  silentMs: 700,
+  ...WATCH_DEFAULTS,
   urgentMs: 150,
 };
 

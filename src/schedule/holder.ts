@@ -90,6 +90,11 @@ export class Holder {
     this.#misses += 1;
   }
 
+  /** It says that it does not have the chunk. True when we knew, because it failed to give it. */
+  forgive(index: number): boolean {
+    return this.#missing.delete(index);
+  }
+
   /** It has not what it says that it has. */
   get empty(): boolean {
     return this.#misses > MAX_MISSES;

@@ -72,7 +72,7 @@ export class Prospects {
     if (holder.remote.near)
       for (const index of claimed) if (holder.claim(index, now)) push(this.#claimants, index, holder);
     for (const index of unclaimed) if (holder.unclaim(index)) this.#unclaimed(holder, index);
-    for (const index of lost) this.#changed(holder, index, -1);
+    for (const index of lost) if (!holder.forgive(index)) this.#changed(holder, index, -1);
     for (const index of added) {
       if (holder.gained(index)) this.#unclaimed(holder, index);
       this.#changed(holder, index, 1);

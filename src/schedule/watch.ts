@@ -1,10 +1,15 @@
 import type { Holder } from './holder.ts';
 
 export interface WatchOptions {
+  /** A neighbour is given up when it owes us something and sent nothing for this long, milliseconds. @default 1000 */
   readonly stallNearMs: number;
+  /** The same for a peer outside our site. @default 4000 */
   readonly stallFarMs: number;
+  /** A neighbour that downloads, too, and says nothing for this long fetches nothing for us, milliseconds. @default 700 */
   readonly silentMs: number;
 }
+
+export const WATCH_DEFAULTS: WatchOptions = { stallNearMs: 1_000, stallFarMs: 4_000, silentMs: 700 };
 
 /**
  * When which peer is due: to be suspected, given up, called back from its rest, or taken for silent. All peers are
