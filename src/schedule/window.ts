@@ -1,9 +1,9 @@
 import { Patience, type PatienceOptions } from './patience.ts';
 
 export interface WindowOptions extends Partial<PatienceOptions> {
-  /** Bytes asked for before anything was measured. @default 512 KiB */
+  /** Bytes asked for before anything was measured. @default 256 KiB */
   readonly initial: number;
-  /** Never fewer bytes than this, so that a slow peer is still measured. @default 256 KiB */
+  /** Never fewer bytes than this, so that a slow peer is still measured. @default 128 KiB */
   readonly floor: number;
   /** Never more bytes than this, which bounds memory and what a dying peer takes along. @default 8 MiB */
   readonly ceiling: number;
@@ -12,8 +12,8 @@ export interface WindowOptions extends Partial<PatienceOptions> {
 }
 
 export const WINDOW_DEFAULTS: WindowOptions = {
-  initial: 512 * 1024,
-  floor: 256 * 1024,
+  initial: 256 * 1024,
+  floor: 128 * 1024,
   ceiling: 8 * 1024 * 1024,
   queueMs: 200,
 };

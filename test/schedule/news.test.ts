@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import { NEWS_DEFAULTS, News } from '../../src/schedule/news.ts';
+
+const NEVER = Number.POSITIVE_INFINITY;
+
+suite('news', () => {
+  test('the first is told soon, the next ones together, the later the more there are to tell', () => {
+    const news = new News();
+    assert.equal(news.nearAt(8, false), NEVER);
+    news.stored(1, true, 1000);
+    assert.equal(news.nearAt(8, false), 1000 + NEWS_DEFAULTS.nearShortestMs);
+    assert.deepEqual(news.takeNear(1005).added, [1]);
+    news.stored(2, false, 1006);
+    const waits = [8, 16, 400].map((links) => news.nearAt(links, false) - 1005);
+    assert.deepEqual(waits, [
+      8 * NEWS_DEFAULTS.nearMsPerLink,
+      16 * NEWS_DEFAULTS.nearMsPerLink,
+      NEWS_DEFAULTS.nearLongestMs,
+    ]);
+    assert.equal(news.nearAt(0, true), NEVER);
+  });
+
+  test('who downloads is heard of although there is no news', () => {
+    const news = new News();
+    assert.ok(news.nearAt(3, true) <= 0);
+    news.takeNear(5000);
+    assert.equal(news.nearAt(3, true), 5000 + NEWS_DEFAULTS.beatMs);
+    assert.equal(news.nearAt(3, false), NEVER);
+  });
+
+  test('peers outside hear of first copies alone, once a second, and of no claims', () => {
+    const news = new News();
+    news.claim(3, 0);
+    assert.equal(news.farAt(4), NEVER);
+    news.stored(3, true, 10);
+    news.stored(4, false, 10);
+    assert.deepEqual(news.takeFar(100), { added: [3], lost: [], claimed: [], unclaimed: [] });
+    news.stored(5, true, 110);
+    assert.equal(news.farAt(4), 100 + NEWS_DEFAULTS.farMs);
+    assert.equal(news.farAt(40), 100 + 40 * NEWS_DEFAULTS.farMsPerLink);
+    assert.deepEqual(news.takeNear(200).added, [3, 4, 5]);
+  });
+
+  test('a claim that was never told is not taken back either; one that is in a hurry waits for nothing', () => {
+    const news = new News();
+    news.claim(1, 0);
+    news.claim(2, 0);
+    news.unclaim(1, 0);
+    assert.deepEqual(news.takeNear(1), { added: [], lost: [], claimed: [2], unclaimed: [] });
+    news.unclaim(2, 2);
+    news.hurry();
+    assert.equal(news.nearAt(50, false), 2);
+    assert.deepEqual(news.takeNear(3).unclaimed, [2]);
+  });
+});
