@@ -35,9 +35,9 @@ const NOTE_MILLISECONDS = 3600_000;
  * (`pins.json`).
  *
  * What survives: `put` resolves when the chunk is in the segment file, so it survives the death of the process. It
- * survives a power loss when the segment is synced: after `flush()`, or `syncBytes` or `syncMilliseconds` later. The
- * index row is written after the sync of what it points to, never before, so whatever is lost is lost from the end,
- * and recovery finds it by hash. `get` checks every byte it returns.
+ * survives a power loss when the segment is synced: after `flush()`, or `syncBytes` or `syncMilliseconds` later. What
+ * the index says of a segment counts up to the checkpoint that is written after the sync, so whatever is lost is found
+ * by hash on the next start. `get` checks every byte it returns; `encoded` leaves that to the one who is sent it.
  */
 export class PackStore implements ChunkStore, AsyncDisposable {
   readonly directory: string;
