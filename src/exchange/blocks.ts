@@ -13,7 +13,11 @@ export interface BlocksDeps {
 }
 
 /** The next peer is asked as well when one has not answered for this long, milliseconds. */
-const HEDGE_MS = 400;
+const HEDGE_MS = 100;
+/** So many neighbours are asked at once: the answer is mostly no, and short. */
+const AT_ONCE = 8;
+/** Who gave the last block is asked before others like it within this time, milliseconds: it has the next ones, too. */
+const GIVER_MS = 10_000;
 /** Peers asked for one block before the DHT is. */
 const MAX_ASKED = 16;
 
@@ -23,6 +27,7 @@ const MAX_ASKED = 16;
  */
 export class Blocks implements ChunkSource {
   readonly #deps: BlocksDeps;
+  #giver: { readonly link: Link; readonly at: number } | undefined;
 
   constructor(deps: BlocksDeps) {
     this.#deps = deps;
@@ -33,21 +38,32 @@ export class Blocks implements ChunkSource {
     options.signal.throwIfAborted();
     const connected = this.#deps
       .links()
-      .map((link) => ({ link, rank: (link.near ? 0 : 2) + (link.stalled ? 4 : 0) + Math.random() }))
+      .map((link) => ({ link, rank: this.#rankOf(link) }))
       .sort((a, b) => a.rank - b.rank)
       .map(({ link }) => link)
       .slice(0, MAX_ASKED);
     const { down } = this.#deps;
-    const found = await askInTurn({ cid, like: options.like }, connected, down, options.signal);
-    if (found !== undefined) return found;
-    const providers = await this.#deps.providers(cid, options);
-    return askInTurn(
-      { cid, like: options.like },
-      providers.filter((link) => !connected.includes(link)),
-      down,
-      options.signal,
-    );
+    const block = { cid, like: options.like };
+    let found = await askInTurn(block, connected, down, options.signal);
+    if (found === undefined) {
+      const providers = await this.#deps.providers(cid, options);
+      const others = providers.filter((link) => !connected.includes(link));
+      found = await askInTurn(block, others, down, options.signal);
+    }
+    if (found !== undefined) this.#giver = { link: found.link, at: performance.now() };
+    return found?.bytes;
   }
+
+  /** The lower, the sooner. */
+  #rankOf(link: Link): number {
+    const gave = this.#giver?.link === link && performance.now() - this.#giver.at < GIVER_MS;
+    return (gave ? -1 : 0) + (link.near ? 0 : 2) + (link.stalled ? 4 : 0) + Math.random();
+  }
+}
+
+interface Found {
+  readonly bytes: Uint8Array;
+  readonly link: Link;
 }
 
 /** Resolves with the first bytes, or with undefined when all have said no. */
@@ -56,9 +72,9 @@ async function askInTurn(
   links: readonly Link[],
   down: Throttle,
   signal: AbortSignal,
-): Promise<Uint8Array | undefined> {
+): Promise<Found | undefined> {
   if (links.length === 0) return undefined;
-  const result = Promise.withResolvers<Uint8Array | undefined>();
+  const result = Promise.withResolvers<Found | undefined>();
   const asked: { link: Link; request: PendingRequest }[] = [];
   let open = links.length;
   let next = 0;
@@ -86,10 +102,16 @@ async function askInTurn(
     if (open === 0) return result.resolve(undefined);
     askNext();
   };
-  const owner = { bytes: (_: Asked, __: PendingRequest, bytes: Uint8Array) => result.resolve(bytes), ended: fail };
+  const bytes = (from: Asked, _: PendingRequest, given: Uint8Array) => {
+    const link = links.find((one) => one === from);
+    if (link) result.resolve({ bytes: given, link });
+  };
+  const owner = { bytes, ended: fail };
   const abort = () => result.reject(signal.reason);
   signal.addEventListener('abort', abort, { once: true });
   askNext();
+  // What comes twice should not cross the uplink.
+  while (next < AT_ONCE && links[next - 1]?.near && links[next]?.near) askNext();
   try {
     return await result.promise;
   } finally {

@@ -20,7 +20,7 @@ import { Uplink } from './uplink.ts';
 export interface ExchangeOptions {
   /** Bytes asked for or on their way into the store, over all peers. @default 32 MiB */
   readonly maxBytesInFlight: number;
-  /** Longest wait for the neighbours' word before the first chunk crosses the uplink, milliseconds. @default 1500 */
+  /** Longest wait for the neighbours' word before the first chunk crosses the uplink, milliseconds. @default 600 */
   readonly settleMs: number;
   /** Sets that are shared or downloaded at a time. @default 1024 */
   readonly maxSets: number;
@@ -32,7 +32,7 @@ export interface ExchangeOptions {
 
 export const EXCHANGE_DEFAULTS: ExchangeOptions = {
   maxBytesInFlight: 32 * 1024 * 1024,
-  settleMs: 1_500,
+  settleMs: 600,
   maxSets: 1024,
   window: {},
   caps: {},
@@ -198,6 +198,11 @@ export class Exchange implements Disposable {
     local.wanted = false;
     local.news.changed(performance.now());
     this.#changed(local);
+    // Peers outside were told of first copies alone.
+    if (!local.have.complete) return;
+    for (const link of this.links.ready()) {
+      if (!link.near && link.sets.get(local.key)?.wants) link.send(local.subscribe(false));
+    }
   }
 
   /** Something else stored the chunk, or found that it is lost: the sets that it is part of learn of it. */
