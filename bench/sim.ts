@@ -13,6 +13,9 @@ export const summary =
 
 /** Nodes of a site, when the number of sites is not given. */
 const USUAL_SITE = 50;
+/** What a run may cost, up to 10,000 nodes: CPU seconds, bytes of memory. */
+const MOST_CPU_S = 300;
+const MOST_RSS_MB = 8_000;
 /** Payloads that an uplink may carry. */
 const MOST_UPLINK = 1.1;
 
@@ -52,7 +55,11 @@ export async function run(argv: string[], { signal }: { signal: AbortSignal }): 
   const seconds = (performance.now() - startedAt) / 1000;
   const ours = entryOf(outcome, scenario, { seconds, cpuSeconds: (user + system) / 1e6 });
   for (const line of linesOf(scenario, ours)) console.log(line);
-  const failures = faults(outcome, { mostUplink: MOST_UPLINK });
+  const failures = [
+    ...faults(outcome, { mostUplink: MOST_UPLINK }),
+    ...(ours.cpu_s > MOST_CPU_S ? [`the run took ${ours.cpu_s} s of CPU, and may ${MOST_CPU_S}`] : []),
+    ...(ours.peak_rss_mb > MOST_RSS_MB ? [`it took ${ours.peak_rss_mb} MB, and may ${MOST_RSS_MB}`] : []),
+  ];
   for (const failure of failures) console.error(`FAILED  ${failure}`);
   if (failures.length > 0) process.exitCode = 1;
   await keep('sim', { parameters: scenario, ok: failures.length === 0, failures, ours, peers: {} });

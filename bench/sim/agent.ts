@@ -58,7 +58,13 @@ export class Agent implements Member {
     this.#world = deps.world;
     this.#tags = new Uint32Array(deps.sizes.length);
     this.#have = new HaveMap(deps.sizes.length);
-    this.#serving = new Serving(deps.world, self, (peer, index) => this.#transferOf(peer, index));
+    this.#serving = new Serving({
+      world: deps.world,
+      self,
+      chunks: deps.sizes.length,
+      transferOf: (peer, index) => this.#transferOf(peer, index),
+      holders: (index) => this.#download?.spread(index) ?? 0,
+    });
   }
 
   /** It has the payload from the start. */

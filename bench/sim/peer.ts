@@ -23,8 +23,6 @@ export class Peer {
   firstClaims: readonly number[] = [];
   /** Chunks that it owes us, and when they were asked for. */
   readonly asked = new Map<number, number>();
-  /** Chunks that we owe it. */
-  readonly owed = new Set<number>();
   /** Chunks that are between the two nodes' links. */
   underWay = 0;
 
