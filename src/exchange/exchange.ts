@@ -155,7 +155,9 @@ export class Exchange implements Disposable {
         self: this.#self,
         store: this.#deps.store,
         link: (peer) => this.links.get(peer),
-        settled: (one) => this.#settled(one),
+        links: () => this.links.ready(),
+        expected: () => this.#deps.expectedNeighbours(),
+        settleMs: this.#options.settleMs,
         budget: () => this.#options.maxBytesInFlight - this.#storing - this.#outstanding(),
         admit: (near, bytes) => this.throttles.down.admit(near, bytes),
         soon: () => this.throttles.down.slots(false),
@@ -184,8 +186,7 @@ export class Exchange implements Disposable {
     );
     this.#sessions.set(local, session);
     local.wanted = true;
-    for (const link of this.links.ready()) session.met(link);
-    for (const link of this.links.ready()) link.send(local.subscribe(this.#outside(local)));
+    session.open();
     return session;
   }
 
@@ -272,10 +273,7 @@ export class Exchange implements Disposable {
   }
 
   #ready(link: Link): void {
-    for (const [local, session] of this.#sessions) {
-      session.met(link);
-      link.send(local.subscribe(this.#outside(local)));
-    }
+    for (const session of this.#sessions.values()) session.approach(link);
     this.#uplink.met(link);
     this.#deps.onLink(link);
     this.#planSoon();
@@ -328,14 +326,6 @@ export class Exchange implements Disposable {
 
   #answer(link: Link, handle: number, local: LocalSet | undefined): void {
     link.send(local ? local.subscribe(this.#outside(local)) : { kind: 'decline', handle });
-  }
-
-  #settled(session: Session): boolean {
-    if (performance.now() - session.startedAt > this.#options.settleMs) return true;
-    return this.#deps.expectedNeighbours().every((peer) => {
-      const sets = this.links.get(peer)?.sets;
-      return sets?.get(session.local.key) !== undefined || sets?.declined.has(session.local.key) === true;
-    });
   }
 
   #outside(local: LocalSet): boolean {

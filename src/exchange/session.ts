@@ -22,8 +22,12 @@ export interface SessionDeps {
   readonly self: string;
   readonly store: ChunkStore;
   link(peerId: string): Link | undefined;
-  /** All neighbours that we expect have said whether they hold or want the set, or waiting for them is over. */
-  settled(session: Session): boolean;
+  /** Links that can be asked. */
+  links(): Link[];
+  /** Neighbours that should be asked before anything crosses the uplink, connected or soon to be. */
+  expected(): string[];
+  /** Longest wait for their word, milliseconds. */
+  readonly settleMs: number;
   /** Bytes that may still be asked for, over all sessions. */
   budget(): number;
   /** Takes room under the rate caps for bytes that will be asked for; false when there is none. */
@@ -55,6 +59,9 @@ interface Urgent {
   waiters: number;
 }
 
+/** Peers that a session asks what they hold, at most, and those outside the site among them. */
+const MAX_PEERS = 50;
+const MAX_FAR_PEERS = 10;
 /** A reader is told that nobody has the chunk after this long, milliseconds. */
 const NO_SOURCE_MS = 2_000;
 
@@ -75,6 +82,8 @@ export class Session implements RequestOwner {
   readonly #urgent = new Map<number, Urgent>();
   readonly #bytesByPeer = new Map<string, number>();
   readonly #listeners = new Set<(bytes: number) => void>();
+  /** Peers that were asked what they hold. */
+  readonly #asked = new Set<string>();
   #settled = false;
   /** Downloads of the whole set. */
   readonly #whole = { foreground: 0, background: 0 };
@@ -159,6 +168,24 @@ export class Session implements RequestOwner {
     };
   }
 
+  /** Asks the peers that there are what they hold: not all of a large site, which would each have to be told all news. */
+  open(): void {
+    const links = this.#deps.links().map((link) => ({ link, tie: this.#deps.random() }));
+    links.sort((a, b) => a.tie - b.tie);
+    const far = links.filter(({ link }) => !link.near).slice(0, MAX_FAR_PEERS);
+    const near = links.filter(({ link }) => link.near).slice(0, MAX_PEERS - far.length);
+    for (const { link } of [...far, ...near]) this.approach(link);
+    for (const { link } of links) this.met(link);
+  }
+
+  /** Asks a peer what it holds, unless enough others were asked. */
+  approach(link: Link): void {
+    this.met(link);
+    if (this.#asked.size >= MAX_PEERS || this.#asked.has(link.peerId)) return;
+    this.#asked.add(link.peerId);
+    link.send(this.local.subscribe(this.outside));
+  }
+
   /** A link can be asked, or its peer has said everything about the set. */
   met(link: Link): void {
     const remote = link.sets.get(this.local.key);
@@ -188,6 +215,7 @@ export class Session implements RequestOwner {
   left(link: Link): void {
     this.#download.leave(link.peerId, performance.now());
     this.#requests.delete(link.peerId);
+    this.#asked.delete(link.peerId);
   }
 
   /** Something else put the chunk into the store. */
@@ -210,7 +238,7 @@ export class Session implements RequestOwner {
    */
   plan(share: number, background: boolean): void {
     if (this.#closed || this.users === 0) return;
-    this.#settled ||= this.#deps.settled(this);
+    this.#settled ||= this.#isSettled();
     const { foreground, background: prefetches } = this.#whole;
     this.#download.everything = foreground > 0 || (prefetches > 0 && background);
     const { admit } = this.#deps;
@@ -286,6 +314,18 @@ export class Session implements RequestOwner {
     this.stored(index);
     for (const listener of this.#listeners) listener(size);
     this.#deps.changed(this.local);
+  }
+
+  /** All neighbours that we expect have said whether they hold or want the set, or waiting for them is over. */
+  #isSettled(): boolean {
+    if (performance.now() - this.startedAt > this.#deps.settleMs) return true;
+    const { key } = this.local;
+    return this.#deps.expected().every((peer) => {
+      const link = this.#deps.link(peer);
+      if (link === undefined) return false;
+      if (link.ready && !this.#asked.has(peer)) return true;
+      return link.sets.get(key) !== undefined || link.sets.declined.has(key);
+    });
   }
 
   #finishIfComplete(): void {
