@@ -4,6 +4,8 @@ const OFFER_MS = 40;
 const MAX_OFFERS = 32;
 const OFFER_TIMES = 4;
 
+const NO_NEWS = { claimed: [], unclaimed: [] } as const;
+
 /**
  * First copies that we are fetching, from a seed or from outside, as we tell the neighbours. One that is somebody
  * else's to fetch is only offered at first: two nodes that help at once would fetch the same, so each says what it
@@ -69,6 +71,7 @@ export class Claims {
 
   /** What is new since the last call. */
   news(): { readonly claimed: readonly number[]; readonly unclaimed: readonly number[] } {
+    if (this.#made.length + this.#dropped.length === 0) return NO_NEWS;
     const news = {
       claimed: this.#made.filter((index) => this.all.has(index)),
       unclaimed: this.#dropped.filter((index) => !this.all.has(index)),

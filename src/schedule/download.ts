@@ -240,7 +240,7 @@ export class Download {
     const stalled = this.#watching.isDue(now) ? this.#watch(now) : [];
     const open = (index: number) => this.#prospects.shelf.has(index) && this.#prospects.spread(index) === 0;
     this.#claims.takeBack(now, open);
-    const room = budget > 0 ? this.#room(now, share) : new Map<Holder, number>();
+    const room = budget > 0 && this.#prospects.useful > 0 ? this.#room(now, share) : new Map<Holder, number>();
     if (room.size === 0) return this.#result(stalled);
     const lifetime = this.#claimLifetime;
     const claimed = (index: number) => this.#prospects.isClaimed(index, now, lifetime);

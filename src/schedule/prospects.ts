@@ -22,6 +22,8 @@ export class Prospects {
   /** Chunks that are wanted and not asked for. */
   readonly shelf: Shelf;
   readonly designation: Designation;
+  /** Over all peers, how many chunks on our shelf each holds: 0 when nobody has to be looked at. */
+  useful = 0;
   /** What a silent neighbour is given beyond the usual, milliseconds. */
   graceMs = 0;
   readonly #self: string;
@@ -107,12 +109,12 @@ export class Prospects {
   put(index: number): void {
     if (this.shelf.has(index)) return;
     this.shelf.put(index, this.#rankOf(index));
-    for (const holder of this.holders.values()) if (!holder.resting && holder.holds(index)) holder.useful += 1;
+    this.#countHolders(index, 1);
   }
 
   take(index: number): void {
     if (!this.shelf.take(index)) return;
-    for (const holder of this.holders.values()) if (!holder.resting && holder.holds(index)) holder.useful -= 1;
+    this.#countHolders(index, -1);
   }
 
   /** How many neighbours that are no seeds hold the chunk. */
@@ -176,11 +178,23 @@ export class Prospects {
     return this.designation.isOurs(index) ? OURS : THEIRS;
   }
 
+  /** A chunk came on the shelf or left it. */
+  #countHolders(index: number, by: 1 | -1): void {
+    for (const holder of this.holders.values()) {
+      if (holder.resting || !holder.holds(index)) continue;
+      holder.useful += by;
+      this.useful += by;
+    }
+  }
+
   /** One peer holds a chunk more or less. */
   #changed(holder: Holder, index: number, by: 1 | -1): void {
     if (holder.resting) return;
     const wanted = this.shelf.has(index);
-    if (wanted) holder.useful += by;
+    if (wanted) {
+      holder.useful += by;
+      this.useful += by;
+    }
     if (!holder.remote.near || holder.seed) return;
     this.#spread[index] = this.spread(index) + by;
     if (wanted) this.shelf.put(index, this.#rankOf(index));
