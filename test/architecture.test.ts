@@ -157,7 +157,7 @@ describe('the files of src', () => {
 
   it('are mirrored by the folders of test', async () => {
     const lost: string[] = [];
-    const extra = new Set(['fakes', 'conformance', 'fixtures', 'e2e']);
+    const extra = new Set(['fakes', 'conformance', 'fixtures', 'e2e', 'bench']);
     for (const entry of await readdir(join(root, 'test'), { withFileTypes: true })) {
       if (entry.isDirectory() && !extra.has(entry.name) && !(entry.name in rooms)) lost.push(entry.name);
     }

@@ -39,7 +39,7 @@ export async function runRace(
   try {
     await using race = await contender.prepare(scene, payload, { signal });
     const before = await scene.counters();
-    const usage = await Usage.start(() => race.pids());
+    using usage = await Usage.start(() => race.pids());
     const over = new AbortController();
     race.go();
     const events = during?.(race, { signal: AbortSignal.any([signal, over.signal]) });

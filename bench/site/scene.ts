@@ -7,6 +7,7 @@ import { parseDescription } from '../../src/fleet/description.ts';
 import { formatRate } from '../../src/fleet/quantity.ts';
 import { type Lab, labUp } from '../../src/lab/lab.ts';
 import { UNLIMITED } from '../../src/lab/shaping.ts';
+import { removeLeftovers, SCENE_PREFIX } from './leftovers.ts';
 
 /** Bits per second, seen from the site. */
 interface Uplink {
@@ -69,10 +70,12 @@ const ORIGIN = 'origin';
 const AGENT_FLAGS = ['--max-semi-space-size=4', '--semi-space-growth-factor=1'];
 const LAUNCHER = fileURLToPath(new URL('../../src/cli/launch.js', import.meta.url));
 
-/** Lays all links and starts nothing. When it rejects, what was made is gone. */
+/** Lays all links and starts nothing. When it rejects, what was made is gone; so is what a killed bench has left. */
 export async function openScene(plan: ScenePlan, { signal }: { readonly signal: AbortSignal }): Promise<Scene> {
   await using stack = new AsyncDisposableStack();
-  const directory = await mkdtemp(join(plan.directory ?? tmpdir(), 'bm-bench-'));
+  const above = plan.directory ?? tmpdir();
+  await removeLeftovers(above);
+  const directory = await mkdtemp(join(above, SCENE_PREFIX));
   stack.defer(() => rm(directory, { recursive: true, force: true }));
   const lab = stack.use(
     await labUp(

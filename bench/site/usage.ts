@@ -25,8 +25,8 @@ interface Seen {
   peakRssMb: number;
 }
 
-/** Measures what processes use until `stop`. */
-export class Usage {
+/** Measures what processes use until `stop`; disposing gives the measurement up. */
+export class Usage implements Disposable {
   readonly #pids: () => readonly number[];
   readonly #seen = new Map<number, Seen>();
   readonly #machineBefore: { readonly idle: number; readonly all: number };
@@ -53,8 +53,12 @@ export class Usage {
     return usage;
   }
 
-  async stop(): Promise<Cost> {
+  [Symbol.dispose](): void {
     clearInterval(this.#timer);
+  }
+
+  async stop(): Promise<Cost> {
+    this[Symbol.dispose]();
     await this.#looking;
     await this.#look();
     const machine = await machineTicks();
