@@ -8,7 +8,7 @@ export interface Event {
   value: unknown;
 }
 
-const FIRST_CAPACITY = 1 << 14;
+const FIRST_CAPACITY = 1 << 10;
 
 /**
  * What happens next: a 4-ary heap on typed arrays, ordered by time and then by when it was scheduled, so that equal
@@ -29,6 +29,11 @@ export class EventQueue {
 
   get size(): number {
     return this.#size;
+  }
+
+  /** Of the earliest event; Infinity when there is none. */
+  get nextTime(): number {
+    return this.#size === 0 ? Number.POSITIVE_INFINITY : (this.#time[0] as number);
   }
 
   push(time: number, kind: number, a = 0, b = 0, c = 0, value: unknown = undefined): void {

@@ -1,7 +1,7 @@
-import type { EventQueue } from './event-queue.ts';
 import { onWire, type Transfer } from './link.ts';
 import { Pipe } from './pipe.ts';
 import type { Scenario } from './scenario.ts';
+import type { Timeline } from './timeline.ts';
 import { NO_SITE } from './topology.ts';
 
 /** Events of the network, as the queue numbers them: `a` is a transfer, or a pipe. */
@@ -20,7 +20,7 @@ export interface NetworkPlan {
  * of their sites. Time on a link counts Ethernet, IP and TCP headers; bytes are payload.
  */
 export class Network {
-  readonly #queue: EventQueue;
+  readonly #timeline: Timeline;
   readonly #scenario: Scenario;
   readonly #plan: NetworkPlan;
   readonly #busy: Uint8Array;
@@ -34,8 +34,8 @@ export class Network {
   /** Payload bytes that each node has put on its link. */
   readonly sentBytes: Float64Array;
 
-  constructor(queue: EventQueue, scenario: Scenario, plan: NetworkPlan) {
-    this.#queue = queue;
+  constructor(timeline: Timeline, scenario: Scenario, plan: NetworkPlan) {
+    this.#timeline = timeline;
     this.#scenario = scenario;
     this.#plan = plan;
     const nodes = plan.siteOf.length;
@@ -45,7 +45,7 @@ export class Network {
     const rate = scenario.uplinkRate ?? Number.POSITIVE_INFINITY;
     this.#pipes = Array.from(
       { length: 2 * scenario.sites },
-      (_, number) => new Pipe(queue, { kind: NETWORK_EVENTS.piped, number }, rate),
+      (_, number) => new Pipe(timeline.at(number >> 1), { kind: NETWORK_EVENTS.piped, number }, rate),
     );
   }
 
@@ -70,7 +70,7 @@ export class Network {
     this.#entered[number] = 0;
     this.#busy[transfer.from] = 1;
     const rate = this.#plan.rateOf[transfer.from] as number;
-    this.#queue.push(now + onWire(transfer.bytes, rate), NETWORK_EVENTS.sent, number);
+    this.#queueOf(transfer.from).push(now + onWire(transfer.bytes, rate), NETWORK_EVENTS.sent, number);
   }
 
   transfer(number: number): Transfer {
@@ -122,7 +122,7 @@ export class Network {
     const { to, bytes } = this.transfer(number);
     const end = Math.max(now, this.#freeAt[to] as number) + onWire(bytes, this.#plan.rateOf[to] as number);
     this.#freeAt[to] = end;
-    this.#queue.push(end + this.#scenario.storeMs, NETWORK_EVENTS.arrived, number);
+    this.#queueOf(to).push(end + this.#scenario.storeMs, NETWORK_EVENTS.arrived, number);
   }
 
   /** The chunk is taken out of the network. */
@@ -134,7 +134,12 @@ export class Network {
   }
 
   #overWan(number: number, bytes: number, now: number): void {
-    this.#queue.push(now + this.#scenario.farDelayMs, NETWORK_EVENTS.reached, number, bytes);
+    const { to } = this.transfer(number);
+    this.#queueOf(to).push(now + this.#scenario.farDelayMs, NETWORK_EVENTS.reached, number, bytes);
+  }
+
+  #queueOf(node: number) {
+    return this.#timeline.at(this.#plan.siteOf[node] as number);
   }
 
   #pipe(number: number): Pipe {

@@ -31,7 +31,9 @@ export async function simulate(scenario: Scenario, { signal, sizes }: SimulateOp
   const byNode = new Map(agents.map((agent) => [agent.self, agent]));
   world.open([...nodes.map((node) => byNode.get(node) ?? new Liar(deps, node, lies.get(node) ?? 'silence')), origin]);
   for (const agent of agents) agent.begin(world.random() * scenario.startMs);
-  while (tally.finished < agents.length && world.step(EVENTS_PER_TURN, () => tally.finished === agents.length)) {
+  for (let looked = 0; tally.finished < agents.length && world.advance(); ) {
+    if (world.events - looked < EVENTS_PER_TURN) continue;
+    looked = world.events;
     await turn();
     signal.throwIfAborted();
   }

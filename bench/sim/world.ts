@@ -1,9 +1,10 @@
 import { Digest } from './digest.ts';
-import { EventQueue } from './event-queue.ts';
+import type { Event } from './event-queue.ts';
 import type { Link, Transfer } from './link.ts';
 import { NETWORK_EVENTS, Network } from './network.ts';
 import { type Random, seededRandom, waiting } from './random.ts';
 import type { Scenario } from './scenario.ts';
+import { Timeline } from './timeline.ts';
 import { layOut, strangers, type Topology } from './topology.ts';
 
 /** A node's part in the world. Whatever it is told has travelled already. Messages are objects that nobody changes. */
@@ -36,6 +37,7 @@ const EVENTS = {
   unlink: 10,
   death: 11,
   revival: 12,
+  landed: 13,
 } as const;
 
 /** A node that comes back dials everybody it knew within this long, as src/swarm/dialer.ts does. */
@@ -63,7 +65,7 @@ export class World {
   now = 0;
   events = 0;
   deaths = 0;
-  readonly #queue = new EventQueue();
+  readonly #timeline: Timeline;
   readonly #links: Map<number, Link>[];
   readonly #contacts: Set<number>[];
   readonly #banned = new Set<number>();
@@ -80,7 +82,8 @@ export class World {
     this.#contacts = Array.from({ length: nodes }, () => new Set());
     const rateOf = new Float64Array(nodes).fill(scenario.nodeRate);
     rateOf[this.topology.origin] = scenario.originRate;
-    this.network = new Network(this.#queue, scenario, { siteOf: this.topology.siteOf, rateOf });
+    this.#timeline = new Timeline(scenario.sites + 1, scenario.farDelayMs);
+    this.network = new Network(this.#timeline, scenario, { siteOf: this.topology.siteOf, rateOf });
   }
 
   /** Links everybody as the topology has it. */
@@ -90,20 +93,10 @@ export class World {
     for (let node = 0; node < this.scenario.nodes; node += 1) this.#scheduleDeath(node);
   }
 
-  /** Lets at most `count` events happen; false when nothing is left, `done` says so, or the scenario's time is over. */
-  step(count: number, done: () => boolean): boolean {
-    for (let n = 0; n < count; n += 1) {
-      const event = this.#queue.pop();
-      if (event === undefined || event.time > this.scenario.limitMs) return false;
-      this.now = event.time;
-      this.events += 1;
-      this.digest.add(event.time, event.kind, event.a, event.b);
-      const { kind, a, b, c, value } = event;
-      if (kind <= EVENTS.arrived) this.#carry(kind, a, b);
-      else this.#happen(kind, a, b, c, value);
-      if (done()) return false;
-    }
-    return true;
+  /** Lets some time pass; false when nothing happens any more, or the scenario's time is over. */
+  advance(): boolean {
+    const at = this.#timeline.advance(this.#happens, this.#happensBetween);
+    return at !== undefined && at <= this.scenario.limitMs;
   }
 
   links(node: number): ReadonlyMap<number, Link> {
@@ -114,18 +107,20 @@ export class World {
   send(from: number, link: Link, message: object): void {
     const to = link.a === from ? link.b : link.a;
     const letter: Letter = { link, message };
-    this.#queue.push(this.now + this.#messageDelay(link.near), EVENTS.message, to, from, 0, letter);
+    this.#queueOf(to).push(this.now + this.#messageDelay(link.near), EVENTS.message, to, from, 0, letter);
   }
 
   /** Says `message` to all peers of its site, or to all others. */
   speak(from: number, near: boolean, message: object): void {
-    const at = this.now + this.#messageDelay(near);
-    this.#queue.push(at, EVENTS.spoken, from, near ? 1 : 0, this.life[from], message);
+    if (near) {
+      const at = this.now + this.#messageDelay(true);
+      this.#queueOf(from).push(at, EVENTS.spoken, from, 0, this.life[from], message);
+    } else for (const link of this.links(from).values()) if (!link.near) this.send(from, link, message);
   }
 
   /** `woken(what)` follows at that time, unless the node dies before. */
   wake(node: number, what: number, at: number): void {
-    this.#queue.push(at, EVENTS.woken, node, what, this.life[node]);
+    this.#queueOf(node).push(at, EVENTS.woken, node, what, this.life[node]);
   }
 
   /** `node` will have nothing to do with `peer` any more. */
@@ -133,6 +128,33 @@ export class World {
     this.#banned.add(pairKey(node, peer));
     const link = this.#links[node]?.get(peer);
     if (link) this.#cut(link, node, this.#messageDelay(link.near));
+  }
+
+  readonly #happens = (event: Event): void => {
+    this.now = event.time;
+    this.#count(event);
+    const { kind, a, b, c, value } = event;
+    if (kind <= EVENTS.arrived) this.#carry(kind, a, b);
+    else this.#happen(kind, a, b, c, value);
+  };
+
+  readonly #happensBetween = (event: Event, now: number): void => {
+    this.now = now;
+    this.#count(event);
+    const { kind, a, b, value } = event;
+    if (kind === EVENTS.link) this.#meet(a, b);
+    else if (kind === EVENTS.unlink) this.#drop(a, b, value as Link);
+    else if (kind === EVENTS.death) this.#die(a);
+    else this.#revive(a);
+  };
+
+  #count({ time, kind, a, b }: Event): void {
+    this.events += 1;
+    this.digest.add(time, kind, a, b);
+  }
+
+  #queueOf(node: number) {
+    return this.#timeline.at(this.topology.siteOf[node] as number);
   }
 
   #messageDelay(near: boolean): number {
@@ -158,8 +180,10 @@ export class World {
     else {
       const transfer = network.take(number);
       if (!transfer.link.up) return;
-      this.#member(transfer.from).landed(transfer);
-      this.#member(transfer.to).arrived(transfer);
+      const { from, to, link } = transfer;
+      if (link.near) this.#member(from).landed(transfer);
+      else this.#queueOf(from).push(this.now + this.scenario.farDelayMs, EVENTS.landed, from, to, 0, transfer);
+      this.#member(to).arrived(transfer);
     }
   }
 
@@ -172,24 +196,14 @@ export class World {
       }
       case EVENTS.spoken: {
         if (c !== this.life[a]) return;
-        for (const [peer, link] of this.links(a))
-          if (link.near === (b === 1)) this.#member(peer).heard(a, value as object);
+        for (const [peer, link] of this.links(a)) if (link.near) this.#member(peer).heard(a, value as object);
         return;
       }
       case EVENTS.woken:
         if (c === this.life[a]) this.#member(a).woken(b);
         return;
-      case EVENTS.link:
-        this.#meet(a, b);
-        return;
-      case EVENTS.unlink:
-        this.#drop(a, b, value as Link);
-        return;
-      case EVENTS.death:
-        this.#die(a);
-        return;
-      case EVENTS.revival:
-        this.#revive(a);
+      case EVENTS.landed:
+        this.#member(a).landed(value as Transfer);
     }
   }
 
@@ -221,7 +235,7 @@ export class World {
     const other = link.a === node ? link.b : link.a;
     link.up = false;
     this.#drop(node, other, link);
-    this.#queue.push(this.now + after, EVENTS.unlink, other, node, 0, link);
+    this.#timeline.between.push(this.now + after, EVENTS.unlink, other, node, 0, link);
   }
 
   #drop(node: number, peer: number, link: Link): void {
@@ -232,7 +246,7 @@ export class World {
 
   #scheduleDeath(node: number): void {
     const at = this.now + waiting(this.scenario.churn / 60_000, this.random);
-    if (Number.isFinite(at)) this.#queue.push(at, EVENTS.death, node);
+    if (Number.isFinite(at)) this.#timeline.between.push(at, EVENTS.death, node);
   }
 
   /** Half of the deaths are noticed at once (a killed process), the others by silence (a cable, a power cut). */
@@ -245,7 +259,7 @@ export class World {
     const silent = this.random() < 0.5;
     for (const link of [...this.links(node).values()])
       this.#cut(link, node, silent ? unnoticedMs : this.#messageDelay(link.near));
-    this.#queue.push(this.now + between(downMs, this.random), EVENTS.revival, node);
+    this.#timeline.between.push(this.now + between(downMs, this.random), EVENTS.revival, node);
     this.#replaceGateway(node);
   }
 
@@ -258,7 +272,7 @@ export class World {
 
   #dial(node: number, peer: number, wait: number): void {
     const trips = DIAL_TRIPS * 2 * this.#messageDelay(this.network.near(node, peer));
-    this.#queue.push(this.now + wait + trips, EVENTS.link, node, peer);
+    this.#timeline.between.push(this.now + wait + trips, EVENTS.link, node, peer);
   }
 
   /** Stands for the dialers of the site's other nodes, each of which knows members of other sites. */
