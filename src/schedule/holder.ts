@@ -44,10 +44,10 @@ export class Holder {
   /** It gave us nothing for so long that it does not count as a holder until then. */
   restUntil: number;
   #rest: number;
-  /** What it said that it had and did not give. */
-  readonly #missing = new Set<number>();
+  /** What it said that it had and did not give. Most peers have no such set, and no claims: both are made when needed. */
+  #missing: Set<number> | undefined;
   #misses = 0;
-  readonly #claims = new Map<number, number>();
+  #claims: Map<number, number> | undefined;
   #kept: number;
   #lapsed: number;
 
@@ -73,26 +73,27 @@ export class Holder {
   }
 
   holds(index: number): boolean {
-    return this.remote.map.has(index) && !this.#missing.has(index);
+    return this.remote.map.has(index) && !this.#missing?.has(index);
   }
 
   /** It said that it has the chunk: what it failed to give before, it may have now. True when it had claimed it. */
   gained(index: number): boolean {
-    if (this.#missing.size > 0) this.#missing.delete(index);
-    if (this.#claims.size === 0 || !this.#claims.delete(index)) return false;
+    this.#missing?.delete(index);
+    if (!this.#claims?.delete(index)) return false;
     this.#kept += 1;
     return true;
   }
 
   /** It said that it has the chunk, and then that it has not. */
   failed(index: number): void {
+    this.#missing ??= new Set();
     this.#missing.add(index);
     this.#misses += 1;
   }
 
   /** It says that it does not have the chunk. True when we knew, because it failed to give it. */
   forgive(index: number): boolean {
-    return this.#missing.delete(index);
+    return this.#missing?.delete(index) === true;
   }
 
   /** It has not what it says that it has. */
@@ -119,11 +120,12 @@ export class Holder {
 
   /** What it says that it is fetching. */
   get claimed(): Iterable<number> {
-    return this.#claims.keys();
+    return this.#claims?.keys() ?? [];
   }
 
   /** It says that it is fetching the chunk from a seed or from outside. False when that is no news, or too much. */
   claim(index: number, now: number): boolean {
+    this.#claims ??= new Map();
     if (this.#claims.size >= MAX_CLAIMS || this.#claims.has(index)) return false;
     this.#claims.set(index, now);
     return true;
@@ -131,17 +133,17 @@ export class Holder {
 
   /** False when it had not claimed it. */
   unclaim(index: number): boolean {
-    return this.#claims.delete(index);
+    return this.#claims?.delete(index) === true;
   }
 
   /** True when it said within `lifetime` milliseconds that it is fetching the chunk, and keeps such promises. */
   claims(index: number, now: number, lifetime: number): boolean {
-    const since = this.#claims.get(index);
+    const since = this.#claims?.get(index);
     if (since === undefined || !this.reliable) return false;
     if (now - since < lifetime) return true;
     // The entry stays, so that saying it again does not make it younger.
     if (Number.isFinite(since)) {
-      this.#claims.set(index, Number.NEGATIVE_INFINITY);
+      this.#claims?.set(index, Number.NEGATIVE_INFINITY);
       this.#lapsed += 1;
     }
     return false;
