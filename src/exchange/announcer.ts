@@ -11,6 +11,8 @@ export interface AnnouncerDeps {
 export class Announcer implements Disposable {
   readonly #deps: AnnouncerDeps;
   readonly #dirty = new Set<LocalSet>();
+  /** Sets whose news already wait for the timer: more of them do not make it earlier. */
+  readonly #armed = new Set<LocalSet>();
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
 
@@ -20,19 +22,23 @@ export class Announcer implements Disposable {
 
   /** There is something to say about the set, or will be: a download has to be heard of now and then. */
   changed(local: LocalSet): void {
+    if (this.#armed.has(local)) return;
     this.#dirty.add(local);
+    if (local.news.waiting) this.#armed.add(local);
     const { near, far } = this.#audience(local);
     this.#wakeAt(Math.min(local.news.nearAt(near.length, local.wanted), local.news.farAt(far.length)));
   }
 
   /** The neighbours hear it at once. */
   hurry(local: LocalSet): void {
+    this.#armed.delete(local);
     this.#tell(local.changes('near', this.#deps.outside(local)), this.#audience(local).near);
     this.changed(local);
   }
 
   forget(local: LocalSet): void {
     this.#dirty.delete(local);
+    this.#armed.delete(local);
   }
 
   [Symbol.dispose](): void {
@@ -50,6 +56,7 @@ export class Announcer implements Disposable {
   #announce(): void {
     this.#timerAt = Number.POSITIVE_INFINITY;
     const now = performance.now();
+    this.#armed.clear();
     for (const local of [...this.#dirty]) {
       const { near, far } = this.#audience(local);
       const { news } = local;

@@ -81,6 +81,11 @@ export class News {
     this.#far.touch(now);
   }
 
+  /** There are news for the neighbours. */
+  get waiting(): boolean {
+    return this.#near.since !== undefined;
+  }
+
   /** What is to be said to the neighbours must not wait. */
   hurry(): void {
     this.#hurry = true;

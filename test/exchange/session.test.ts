@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { CID } from 'multiformats/cid';
+import { MemoryStore } from '../fakes/memory-store.ts';
+import { content, Fleet, fill, holdsAll, soon } from '../swarm/fleet.ts';
+
+const IN_FLIGHT = 1024 * 1024;
+
+/** Takes its time to keep a chunk, and remembers how many bytes it had in hand at most. */
+class SlowDisk extends MemoryStore {
+  most = 0;
+  #inHand = 0;
+
+  override async put(cid: CID, bytes: Uint8Array): Promise<void> {
+    this.#inHand += bytes.length;
+    this.most = Math.max(this.most, this.#inHand);
+    await delay(30);
+    await super.put(cid, bytes);
+    this.#inHand -= bytes.length;
+  }
+}
+
+suite('session', { timeout: 60_000 }, () => {
+  test('a slow disk is not given more than may be in flight, and the download goes on at its pace', async () => {
+    await using fleet = new Fleet();
+    const uploaders = [await fleet.node(), await fleet.node()];
+    const disk = new SlowDisk();
+    const slow = await fleet.node({ store: disk, options: { exchange: { maxBytesInFlight: IN_FLIGHT } } });
+    const { set, chunks } = content(120);
+    for (const { swarm, store } of uploaders) {
+      await fill(store, chunks);
+      await swarm.share(set);
+    }
+    const report = await slow.swarm.download(set, soon());
+    assert.ok(await holdsAll(disk, chunks));
+    assert.equal(report.duplicateBytes, 0);
+    // The last chunk that is asked for may be larger than what is left.
+    assert.ok(disk.most <= IN_FLIGHT + 64 * 1024 + 8, `${disk.most} bytes on their way to the disk`);
+    assert.ok(disk.most >= IN_FLIGHT / 4, 'several at a time');
+  });
+
+  test('a chunk that came is announced: who wants the set hears of it while the download goes on', async () => {
+    await using fleet = new Fleet();
+    const origin = await fleet.node({ site: 'origin' });
+    const { set, chunks } = content(60);
+    await fill(origin.store, chunks);
+    await origin.swarm.share(set);
+    const [first, second] = await fleet.together(2);
+    assert.ok(first && second);
+    const reports = await Promise.all([first, second].map(({ swarm }) => swarm.download(set, soon())));
+    const [one, other] = reports.map(({ bytesByPeer }) => bytesByPeer.get(origin.swarm.peerId) ?? 0);
+    assert.ok((one ?? 0) + (other ?? 0) <= 1.1 * set.bytes, 'each got from the other what it did not fetch itself');
+    assert.ok((reports[0]?.bytesByPeer.get(second.swarm.peerId) ?? 0) > 0);
+  });
+});
