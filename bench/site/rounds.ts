@@ -78,7 +78,7 @@ function describe(round: number, name: string, heat: Heat, payloadBytes: number,
     `${verified}/${seconds.length} verified`,
     last === undefined ? `${finished} finished` : `${last.toFixed(2)} s = ${(last / boundSeconds).toFixed(3)} × bound`,
     `origin ${payloads(wire.originUp)} on the wire${payloadSent === undefined ? '' : `, ${payloads(payloadSent)} payload`}`,
-    `CPU ${(cpuSeconds / gigabytes).toFixed(2)} s/GB, machine ${idlePercent.toFixed(0)} % idle`,
+    `CPU ${gigabytes === 0 ? '-' : (cpuSeconds / gigabytes).toFixed(2)} s/GB, machine ${idlePercent.toFixed(0)} % idle`,
     `RSS ${idleRssMb.toFixed(0)} → ${peakRssMb.toFixed(0)} MB`,
     ...(lane === undefined ? [] : [`lane ${lane}`]),
   ];
