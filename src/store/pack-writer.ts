@@ -86,6 +86,8 @@ export class PackWriter {
   /** Made before it is needed: that takes two syncs. */
   #next: Promise<OpenSegment> | undefined;
   #unsynced = 0;
+  /** Bytes that no sync has begun with. */
+  #fresh = 0;
   #running: Promise<void> | undefined;
   /** The sync under way, and the one that comes after it. */
   #syncing: Promise<void> = Promise.resolve();
@@ -199,6 +201,7 @@ export class PackWriter {
     }
     await this.#writeFully(buffers, end);
     this.#unsynced += end - segment.size;
+    this.#fresh += end - segment.size;
     segment.size = end;
     if (end > segmentBytes / 2) this.#prepare();
     for (const [i, { cid }] of chunks.entries()) this.#deps.onStored(cid, places[i] as RecordPlace, segment);
@@ -231,7 +234,7 @@ export class PackWriter {
   /** Starts a sync when it is due; waits for it only when too much is unsynced. */
   async #commit(): Promise<void> {
     const { syncBytes, syncMilliseconds } = this.#options;
-    this.#syncSoon(this.#unsynced >= syncBytes ? 0 : syncMilliseconds);
+    this.#syncSoon(this.#fresh >= syncBytes ? 0 : syncMilliseconds);
     while (this.#unsynced >= 2 * syncBytes) await this.#syncing;
   }
 
@@ -250,6 +253,7 @@ export class PackWriter {
     const sync = async () => {
       this.#queuedSync = undefined;
       this.#syncing = running;
+      this.#fresh = 0;
       if (this.#failure) throw this.#failure;
       for (const open of [...this.#full, this.#active]) await this.#syncOne(open);
     };
