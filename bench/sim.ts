@@ -1,12 +1,12 @@
 import { parseArgs } from 'node:util';
 import { formatRate, parseRate } from '../src/fleet/quantity.ts';
 import { thisMachine } from './record/machine.ts';
+import { simulateApart } from './sim/apart.ts';
 import { check } from './sim/check.ts';
 import { keep } from './sim/keep.ts';
 import { faults } from './sim/outcome.ts';
 import { entryOf, linesOf } from './sim/report.ts';
 import { checked, SCENARIO_DEFAULTS, type Scenario } from './sim/scenario.ts';
-import { simulate } from './sim/simulate.ts';
 
 export const summary =
   'up to 10,000 nodes in sites with thin uplinks, churn and liars, simulated on the agent’s own decisions';
@@ -50,7 +50,7 @@ export async function run(argv: string[], { signal }: { signal: AbortSignal }): 
   const scenario = checked(scenarioOf(values));
   const startedAt = performance.now();
   const cpuBefore = process.cpuUsage();
-  const outcome = await simulate(scenario, { signal });
+  const outcome = await simulateApart(scenario, { signal });
   const { user, system } = process.cpuUsage(cpuBefore);
   const seconds = (performance.now() - startedAt) / 1000;
   const ours = entryOf(outcome, scenario, { seconds, cpuSeconds: (user + system) / 1e6 });

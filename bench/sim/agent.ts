@@ -41,6 +41,7 @@ export class Agent implements Member {
   readonly #peers = new Map<number, Peer>();
   readonly #byId = new Map<string, Peer>();
   #news = new News();
+  #audience = { near: 0, far: 0 };
   #outside = false;
   #startedAt: number | undefined;
   #settled = false;
@@ -103,6 +104,7 @@ export class Agent implements Member {
     this.#peers.delete(other);
     this.#byId.delete(peer.id);
     this.#serving.forget(peer);
+    this.#count(peer, false);
     this.#outstanding -= peer.window.outstanding;
     if (this.#download === undefined) return;
     this.#download.leave(peer.id, this.#world.now);
@@ -117,6 +119,7 @@ export class Agent implements Member {
       case 'subscribe': {
         const wanted = peer.remote?.wants === true;
         peer.subscribed(message, this.#tags.length);
+        this.#count(peer, message.wants);
         if (message.wants && !wanted) this.#say(peer, this.#subscribe());
         if (this.#download) this.#join(this.#download, peer);
         return;
@@ -193,6 +196,7 @@ export class Agent implements Member {
     this.#peers.clear();
     this.#byId.clear();
     this.#serving.clear();
+    this.#audience = { near: 0, far: 0 };
     this.#news = new News();
     this.#outside = false;
     this.#settled = false;
@@ -239,6 +243,7 @@ export class Agent implements Member {
     const added = message.added.filter((index) => remote.map.add(index));
     const { now } = this.#world;
     remote.wants = message.wants;
+    this.#count(peer, message.wants);
     remote.outside = message.outside;
     const download = this.#download;
     if (download === undefined) return;
@@ -282,7 +287,7 @@ export class Agent implements Member {
   }
 
   #announceSoon(): void {
-    const { near, far } = this.#audience();
+    const { near, far } = this.#audience;
     const at = Math.min(this.#news.nearAt(near, this.#download !== undefined), this.#news.farAt(far));
     if (at >= this.#announceAt) return;
     this.#announceAt = at;
@@ -292,7 +297,7 @@ export class Agent implements Member {
   /** What it is time to say; claims are the site's own business. */
   #tell(): void {
     const { now } = this.#world;
-    const { near, far } = this.#audience();
+    const { near, far } = this.#audience;
     const wants = this.#download !== undefined;
     const about = { kind: 'have', wants, outside: this.#outside } as const;
     if (this.#news.nearAt(near, wants) <= now)
@@ -301,14 +306,11 @@ export class Agent implements Member {
     this.#announceSoon();
   }
 
-  /** How many peers hear what it says: those that want the payload. */
-  #audience(): { readonly near: number; readonly far: number } {
-    let [near, far] = [0, 0];
-    for (const peer of this.#peers.values()) {
-      if (peer.link.near) near += 1;
-      else far += 1;
-    }
-    return { near, far };
+  /** How many peers want to hear of our chunks. */
+  #count(peer: Peer, wants: boolean): void {
+    if (peer.wants === wants) return;
+    peer.wants = wants;
+    this.#audience[peer.link.near ? 'near' : 'far'] += wants ? 1 : -1;
   }
 
   #plan(): void {

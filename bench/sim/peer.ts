@@ -18,6 +18,8 @@ export class Peer {
   readonly window = new Window();
   /** undefined until it has said what it holds. */
   remote: Remote | undefined;
+  /** It downloads the payload, and so hears of our chunks. */
+  wants = false;
   /** It has answered to our interest. */
   answered = false;
   firstClaims: readonly number[] = [];

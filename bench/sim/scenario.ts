@@ -67,7 +67,7 @@ export const SCENARIO_DEFAULTS: Scenario = {
   churn: 0.1,
   downMs: [2_000, 20_000],
   unnoticedMs: 5_000,
-  neighbours: 10,
+  neighbours: 8,
   gateways: 4,
   farLinks: 4,
   originLinks: 256,

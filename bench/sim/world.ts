@@ -67,6 +67,8 @@ export class World {
   deaths = 0;
   readonly #timeline: Timeline;
   readonly #links: Map<number, Link>[];
+  /** Of those, the neighbours. */
+  readonly #near: number[][];
   readonly #contacts: Set<number>[];
   readonly #banned = new Set<number>();
   #members: readonly Member[] = [];
@@ -79,6 +81,7 @@ export class World {
     this.alive = new Uint8Array(nodes).fill(1);
     this.life = new Int32Array(nodes);
     this.#links = Array.from({ length: nodes }, () => new Map());
+    this.#near = Array.from({ length: nodes }, () => []);
     this.#contacts = Array.from({ length: nodes }, () => new Set());
     const rateOf = new Float64Array(nodes).fill(scenario.nodeRate);
     rateOf[this.topology.origin] = scenario.originRate;
@@ -196,7 +199,7 @@ export class World {
       }
       case EVENTS.spoken: {
         if (c !== this.life[a]) return;
-        for (const [peer, link] of this.links(a)) if (link.near) this.#member(peer).heard(a, value as object);
+        for (const peer of this.#near[a] ?? []) this.#member(peer).heard(a, value as object);
         return;
       }
       case EVENTS.woken:
@@ -226,6 +229,10 @@ export class World {
     const link: Link = { a, b, near: this.network.near(a, b), up: true };
     this.#links[a]?.set(b, link);
     this.#links[b]?.set(a, link);
+    if (link.near) {
+      this.#near[a]?.push(b);
+      this.#near[b]?.push(a);
+    }
     this.#member(a).linked(b, link);
     this.#member(b).linked(a, link);
   }
@@ -241,6 +248,7 @@ export class World {
   #drop(node: number, peer: number, link: Link): void {
     if (this.#links[node]?.get(peer) !== link) return;
     this.#links[node].delete(peer);
+    if (link.near) this.#near[node] = (this.#near[node] ?? []).filter((one) => one !== peer);
     if (this.alive[node]) this.#member(node).unlinked(peer);
   }
 
