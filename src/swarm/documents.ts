@@ -3,7 +3,9 @@ import type { Message as GossipMessage } from '@libp2p/gossipsub';
 import { TopicValidatorResult } from '@libp2p/gossipsub';
 import type { Stream } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
-import { lpStream } from '@libp2p/utils';
+import { lpStream, messageStreamToDuplex } from '@libp2p/utils';
+import { decode, encode } from 'it-length-prefixed';
+import { pipe } from 'it-pipe';
 import type { Log } from '../observe/log.ts';
 import { DocumentAnswerSchema, DocumentQuestionSchema } from './document_pb.ts';
 import { MAX_GOSSIP_BYTES, type SwarmNode } from './node.ts';
@@ -11,7 +13,8 @@ import { MAX_GOSSIP_BYTES, type SwarmNode } from './node.ts';
 export const DOCUMENT_PROTOCOL = '/bootmesh/document/1.0.0';
 /** Largest document, bytes. */
 export const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
-const MAX_NAME_BYTES = 1024;
+/** A name, its limit and their framing. */
+const MAX_QUESTION_BYTES = 1024 + 64;
 /** One question and its answer, milliseconds. */
 const ANSWER_MS = 10_000;
 
@@ -138,18 +141,39 @@ export class Documents {
   }
 
   async #answer(stream: Stream, from: string): Promise<void> {
-    const signal = AbortSignal.timeout(ANSWER_MS);
+    const late = setTimeout(() => stream.abort(new Error('the question took too long')), ANSWER_MS);
+    let asked = 0;
+    // The duplex buffers what arrives, without a bound of its own.
+    stream.addEventListener('message', ({ data }) => {
+      asked += data.byteLength;
+      if (asked > MAX_QUESTION_BYTES) stream.abort(new Error(`a question of more than ${MAX_QUESTION_BYTES} bytes`));
+    });
     try {
-      const messages = lpStream(stream, { maxDataLength: MAX_NAME_BYTES + 64, maxBufferSize: 64 * 1024 });
-      const { name, maxBytes } = fromBinary(DocumentQuestionSchema, (await messages.read({ signal })).subarray());
-      const document = await this.#provider(name)?.(name, from);
-      const fits = document !== undefined && document.length <= Math.min(maxBytes, MAX_DOCUMENT_BYTES);
-      const answer = create(DocumentAnswerSchema, fits ? { found: true, document } : { found: false });
-      await messages.write(toBinary(DocumentAnswerSchema, answer), { signal });
-      await stream.close({ signal });
+      const duplex = messageStreamToDuplex(stream);
+      await pipe(
+        duplex,
+        (bytes) => decode(bytes, { maxDataLength: MAX_QUESTION_BYTES }),
+        (questions) => this.#answers(questions, from),
+        (answers) => encode(answers),
+        duplex,
+      );
     } catch (error) {
       this.#log.debug('document not answered', { peer: from, error });
       stream.abort(error as Error);
+    } finally {
+      clearTimeout(late);
+    }
+  }
+
+  /** One answer to the first question. */
+  async *#answers(questions: AsyncIterable<{ subarray(): Uint8Array }>, from: string): AsyncGenerator<Uint8Array> {
+    for await (const question of questions) {
+      const { name, maxBytes } = fromBinary(DocumentQuestionSchema, question.subarray());
+      const document = await this.#provider(name)?.(name, from);
+      const fits = document !== undefined && document.length <= Math.min(maxBytes, MAX_DOCUMENT_BYTES);
+      const answer = create(DocumentAnswerSchema, fits ? { found: true, document } : { found: false });
+      yield toBinary(DocumentAnswerSchema, answer);
+      return;
     }
   }
 
