@@ -26,8 +26,8 @@ export interface ImportOptions {
 const OWN_THREAD_BYTES = 32 * 1024 * 1024;
 
 /**
- * Regions in memory: while some are cut, the chunks of others are written. Of 2, 3, 4 and 6 a worker, 4 keeps two cores busy
- * (1.3 s for 1 GiB) and 6 does no better. The bound is 90 MiB.
+ * Regions in memory: while some are cut, the chunks of others are written. Of 2, 3, 4 and 6 a worker, 4 keeps two cores
+ * busy (1.3 s for 1 GiB) and 6 does no better. The bound is 90 MiB.
  */
 const REGIONS = Math.min(4 * WORKERS, 10);
 
@@ -37,9 +37,9 @@ const REGIONS = Math.min(4 * WORKERS, 10);
  * are not written again, so an import that was cut short goes on where it was.
  *
  * Where a chunk is cut follows from where it starts, and so from all that comes before it. Yet two cuttings of the same
- * bytes that start at different places soon agree on a place, and from there on they are one (2.0 to 2.6 chunks
- * later on average here, 11 at most; never inside a long run of zeros). So worker threads read, cut and hash regions of a file as
- * if a chunk started with each, and what lies before the first agreement is cut again.
+ * bytes that start at different places soon agree on a place, and from there on they are one (2.0 to 2.6 chunks later
+ * on average here, 11 at most; never inside a long run of zeros). So worker threads read, cut and hash regions of a file
+ * as if a chunk started with each, and what lies before the first agreement is cut again.
  */
 export async function importFile(
   source: string | AsyncIterable<Uint8Array>,
