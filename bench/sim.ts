@@ -25,7 +25,7 @@ const FLAGS: Readonly<Record<string, readonly [meaning: string, value: string]>>
   chunks: ['chunks of 64 KiB that each of them needs', String(SCENARIO_DEFAULTS.chunks)],
   liars: ['share of the nodes that lie, in per cent', String(100 * SCENARIO_DEFAULTS.liars)],
   churn: ['share of the nodes that die and come back each minute, in per cent', String(100 * SCENARIO_DEFAULTS.churn)],
-  'origin-rate': ['the origin’s link, each way', formatRate(SCENARIO_DEFAULTS.originRate)],
+  'origin-rate': ['the origin’s link, each way', 'half of all uplinks together'],
   rate: ['each node’s link, each way', formatRate(SCENARIO_DEFAULTS.nodeRate)],
   uplink: ['each site’s uplink, each way, or none', formatRate(SCENARIO_DEFAULTS.uplinkRate ?? 0)],
   neighbours: ['links of a node to neighbours, at most', String(SCENARIO_DEFAULTS.neighbours)],
@@ -79,16 +79,18 @@ function scenarioOf(values: Readonly<Record<string, string | boolean | undefined
   };
   const usual = SCENARIO_DEFAULTS;
   const nodes = number('nodes', usual.nodes);
+  const sites = number('sites', Math.ceil(nodes / USUAL_SITE));
+  const uplinkRate = values['uplink'] === 'none' ? undefined : rate('uplink', usual.uplinkRate ?? 0);
   return {
     ...usual,
     nodes,
-    sites: number('sites', Math.ceil(nodes / USUAL_SITE)),
+    sites,
     chunks: number('chunks', usual.chunks),
     liars: number('liars', 100 * usual.liars) / 100,
     churn: number('churn', 100 * usual.churn) / 100,
-    originRate: rate('origin-rate', usual.originRate),
+    originRate: rate('origin-rate', (sites * (uplinkRate ?? usual.nodeRate)) / 2),
     nodeRate: rate('rate', usual.nodeRate),
-    uplinkRate: values['uplink'] === 'none' ? undefined : rate('uplink', usual.uplinkRate ?? 0),
+    uplinkRate,
     neighbours: number('neighbours', usual.neighbours),
     gateways: number('gateways', usual.gateways),
     seed: number('seed', usual.seed),

@@ -33,8 +33,11 @@ export class Agent implements Member {
   readonly #id: string;
   readonly #deps: AgentDeps;
   readonly #world: World;
-  readonly #tags: Uint32Array;
+  /** What it holds: the tag of each chunk, 0 for none. */
+  readonly tags: Uint32Array;
   #have: HaveMap;
+  /** What its neighbours have heard that it holds. */
+  #heard: HaveMap;
   #download: Download | undefined;
   readonly #serving: Serving;
   readonly #standing = new Standing();
@@ -57,8 +60,9 @@ export class Agent implements Member {
     this.#id = nameOf(self);
     this.#deps = deps;
     this.#world = deps.world;
-    this.#tags = new Uint32Array(deps.sizes.length);
+    this.tags = new Uint32Array(deps.sizes.length);
     this.#have = new HaveMap(deps.sizes.length);
+    this.#heard = new HaveMap(deps.sizes.length);
     this.#serving = new Serving({
       world: deps.world,
       self,
@@ -70,8 +74,9 @@ export class Agent implements Member {
 
   /** It has the payload from the start. */
   seed(): void {
-    for (let index = 0; index < this.#tags.length; index += 1) this.#tags[index] = trueTag(index);
-    this.#have = HaveMap.full(this.#tags.length);
+    for (let index = 0; index < this.tags.length; index += 1) this.tags[index] = trueTag(index);
+    this.#have = HaveMap.full(this.tags.length);
+    this.#heard = this.#have;
   }
 
   /** It wants the payload from then on. */
@@ -79,23 +84,11 @@ export class Agent implements Member {
     this.#world.wake(this.self, BEGIN, at);
   }
 
-  wrongChunks(): number {
-    let wrong = 0;
-    this.#tags.forEach((tag, index) => {
-      if (tag !== 0 && tag !== trueTag(index)) wrong += 1;
-    });
-    return wrong;
-  }
-
-  intact(): boolean {
-    return this.#tags.every((tag, index) => tag === trueTag(index));
-  }
-
   linked(other: number, link: Link): void {
     const peer = new Peer(nameOf(other), other, link);
     this.#peers.set(other, peer);
     this.#byId.set(peer.id, peer);
-    this.#say(peer, this.#subscribe());
+    this.#subscribe(peer);
   }
 
   unlinked(other: number): void {
@@ -118,9 +111,9 @@ export class Agent implements Member {
     switch (message.kind) {
       case 'subscribe': {
         const wanted = peer.remote?.wants === true;
-        peer.subscribed(message, this.#tags.length);
+        peer.subscribed(message);
         this.#count(peer, message.wants);
-        if (message.wants && !wanted) this.#say(peer, this.#subscribe());
+        if (message.wants && !wanted) this.#subscribe(peer);
         if (this.#download) this.#join(this.#download, peer);
         return;
       }
@@ -141,6 +134,10 @@ export class Agent implements Member {
         }
         this.#plan();
     }
+  }
+
+  spoke({ added }: Extract<Message, { kind: 'have' }>): void {
+    for (const index of added) this.#heard.add(index);
   }
 
   progressed(transfer: Transfer): void {
@@ -198,6 +195,7 @@ export class Agent implements Member {
     this.#serving.clear();
     this.#audience = { near: 0, far: 0 };
     this.#news = new News();
+    this.#heard = HaveMap.from(this.#have.bytes(), this.#have.size);
     this.#outside = false;
     this.#settled = false;
     this.#outstanding = 0;
@@ -220,14 +218,15 @@ export class Agent implements Member {
     // Everybody answers with all that is to be said, claims included.
     for (const peer of this.#peers.values()) {
       peer.answered = false;
-      this.#say(peer, this.#subscribe());
+      this.#subscribe(peer);
     }
   }
 
-  #subscribe(): Message {
+  #subscribe(peer: Peer): void {
+    const have = peer.link.near ? this.#heard : HaveMap.from(this.#have.bytes(), this.#have.size);
     const wants = this.#download !== undefined;
     const claimed = [...(this.#download?.claims ?? [])];
-    return { kind: 'subscribe', have: this.#have.bytes(), wants, outside: this.#outside, claimed };
+    this.#say(peer, { kind: 'subscribe', have, wants, outside: this.#outside, claimed });
   }
 
   #join(download: Download, peer: Peer): void {
@@ -240,7 +239,7 @@ export class Agent implements Member {
   #learn(peer: Peer, message: Extract<Message, { kind: 'have' }>): void {
     const { remote } = peer;
     if (remote === undefined) return;
-    const added = message.added.filter((index) => remote.map.add(index));
+    const added = remote.near ? message.added : message.added.filter((index) => remote.map.add(index));
     const { now } = this.#world;
     remote.wants = message.wants;
     this.#count(peer, message.wants);
@@ -263,7 +262,7 @@ export class Agent implements Member {
   }
 
   #store(download: Download, index: number, tag: number): void {
-    this.#tags[index] = tag;
+    this.tags[index] = tag;
     this.#have.add(index);
     this.#news.stored(index, download.spread(index) === 0, this.#world.now);
     download.stored(index);
@@ -311,6 +310,7 @@ export class Agent implements Member {
     if (peer.wants === wants) return;
     peer.wants = wants;
     this.#audience[peer.link.near ? 'near' : 'far'] += wants ? 1 : -1;
+    if (wants) this.#announceSoon();
   }
 
   #plan(): void {
@@ -386,7 +386,7 @@ export class Agent implements Member {
       from: this.self,
       to: peer.number,
       index,
-      tag: this.#tags[index] ?? 0,
+      tag: this.tags[index] ?? 0,
       bytes: this.#deps.sizes[index] ?? 0,
       life: this.#world.life[this.self] as number,
     };

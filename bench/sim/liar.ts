@@ -41,7 +41,7 @@ export class Liar implements Member {
   #subscribe(link: Link): void {
     const chunks = this.#sizes.length;
     const claims = this.lie === 'claims';
-    const have = (claims ? new HaveMap(chunks) : HaveMap.full(chunks)).bytes();
+    const have = claims ? new HaveMap(chunks) : HaveMap.full(chunks);
     const message: Message = {
       kind: 'subscribe',
       have,
@@ -70,6 +70,8 @@ export class Liar implements Member {
     for (const index of message.indexes) this.#queue.push({ link, to: peer, index });
     this.#send();
   }
+
+  spoke(): void {}
 
   progressed(): void {}
 

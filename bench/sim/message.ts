@@ -1,9 +1,11 @@
+import type { HaveMap } from '../../src/schedule/have-map.ts';
+
 /** What nodes say to each other: src/exchange/message.ts without the wire, and with chunks instead of request numbers. */
 export type Message =
   | {
       readonly kind: 'subscribe';
-      /** One bit per chunk. */
-      readonly have: Uint8Array;
+      /** A neighbour's is the one that all its neighbours read, as they all hear the same at the same time. */
+      readonly have: HaveMap;
       readonly wants: boolean;
       readonly outside: boolean;
       readonly claimed: readonly number[];

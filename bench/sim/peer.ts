@@ -1,4 +1,3 @@
-import { HaveMap } from '../../src/schedule/have-map.ts';
 import type { RemotePeer } from '../../src/schedule/holder.ts';
 import { Window } from '../../src/schedule/window.ts';
 import type { Link } from './link.ts';
@@ -34,9 +33,9 @@ export class Peer {
     this.link = link;
   }
 
-  subscribed({ have, wants, outside, claimed }: Extract<Message, { kind: 'subscribe' }>, chunks: number): void {
+  subscribed({ have, wants, outside, claimed }: Extract<Message, { kind: 'subscribe' }>): void {
     const { id, window, link } = this;
-    this.remote = { id, window, near: link.near, map: HaveMap.from(have, chunks), wants, outside };
+    this.remote = { id, window, near: link.near, map: have, wants, outside };
     this.firstClaims = claimed;
     this.answered = true;
   }

@@ -1,5 +1,6 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { Agent } from './agent.ts';
+import { isPayload, wrongIn } from './content.ts';
 import { LIES, Liar } from './liar.ts';
 import type { Outcome } from './outcome.ts';
 import { sample } from './random.ts';
@@ -47,11 +48,11 @@ function payloadOf(sizes: ArrayLike<number>): number {
 function conclude(world: World, tally: Tally, agents: readonly Agent[], payload: number): Outcome {
   const { scenario, network, topology } = world;
   const complete = agents.filter((agent) => agent.took !== undefined);
-  const wrong = agents.reduce((sum, agent) => sum + agent.wrongChunks(), 0);
+  const wrong = agents.reduce((sum, agent) => sum + wrongIn(agent.tags), 0);
   return {
     honest: agents.length,
     finished: complete.length,
-    verified: complete.filter((agent) => agent.intact()).length,
+    verified: complete.filter((agent) => isPayload(agent.tags)).length,
     times: complete.map(({ took }) => took ?? 0).sort((a, b) => a - b),
     boundMs: bound(scenario, payload),
     originEgress: (network.sentBytes[topology.origin] ?? 0) / payload,

@@ -12,6 +12,8 @@ export interface Member {
   linked(peer: number, link: Link): void;
   unlinked(peer: number): void;
   heard(peer: number, message: object): void;
+  /** What it said to its neighbours reaches them now. */
+  spoke(message: object): void;
   /** A part of a chunk came in. */
   progressed(transfer: Transfer): void;
   /** A chunk came in whole. */
@@ -199,6 +201,7 @@ export class World {
       }
       case EVENTS.spoken: {
         if (c !== this.life[a]) return;
+        this.#member(a).spoke(value as object);
         for (const peer of this.#near[a] ?? []) this.#member(peer).heard(a, value as object);
         return;
       }
