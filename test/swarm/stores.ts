@@ -4,10 +4,11 @@ import { MemoryStore } from '../fakes/memory-store.ts';
 /** A store that flips one bit of what it gives: what a lying peer, or one with bad memory, serves. */
 export class LyingStore extends MemoryStore {
   lies = 0;
+  honest = false;
 
   override async get(cid: CID, options: { readonly signal: AbortSignal }): Promise<Uint8Array | undefined> {
     const bytes = await super.get(cid, options);
-    if (bytes === undefined) return undefined;
+    if (bytes === undefined || this.honest) return bytes;
     this.lies += 1;
     const wrong = Uint8Array.from(bytes);
     wrong[this.lies % wrong.length] = (wrong[this.lies % wrong.length] ?? 0) ^ 1;
