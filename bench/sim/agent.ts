@@ -314,7 +314,7 @@ export class Agent implements Member {
   }
 
   #plan(): void {
-    if (this.#planning || this.#download === undefined) return;
+    if (this.#planning || this.#download === undefined || this.#download.idle(this.#world.now)) return;
     this.#planning = true;
     this.#world.wake(this.self, PLAN, this.#world.now);
   }

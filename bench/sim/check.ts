@@ -79,8 +79,8 @@ export async function check(
 async function realRuns(signal: AbortSignal): Promise<readonly Real[]> {
   const known = async (nodes: number) =>
     (await kept<Real>('swarm')).filter(
-      ({ parameters: { nodes: n, rate, origin_rate, lane } }) =>
-        n === nodes && lane === 'auto' && parseRate(rate) !== undefined && parseRate(origin_rate) !== undefined,
+      ({ parameters: { nodes: n, rate, origin_rate } }) =>
+        n === nodes && parseRate(rate) !== undefined && parseRate(origin_rate) !== undefined,
     );
   for (const nodes of SIZES) if ((await known(nodes)).length === 0) await runSwarm(nodes, signal);
   return (await Promise.all(SIZES.map(known))).flat();

@@ -69,6 +69,11 @@ export class Claims {
     return at;
   }
 
+  /** Nothing is new, and nothing is offered. */
+  get told(): boolean {
+    return this.#made.length + this.#dropped.length + this.#offeredAt.size === 0;
+  }
+
   /** What is new since the last call. */
   news(): { readonly claimed: readonly number[]; readonly unclaimed: readonly number[] } {
     if (this.#made.length + this.#dropped.length === 0) return NO_NEWS;

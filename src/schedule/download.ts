@@ -67,7 +67,7 @@ const LATE_TIMES = 3;
 /** First copies of ours that are left when the neighbours, having none left, may be about to help. */
 const FEW = 64;
 /** After a look at the first copies that found none for us, the next one is so much later, milliseconds. */
-const LOOK_AGAIN_MS = 20;
+const LOOK_AGAIN_MS = 40;
 /** Claims that did not become a chunk are forgotten after so many of the times that such a chunk takes us… */
 const CLAIM_TIMES = 4;
 /** …within these bounds, milliseconds. */
@@ -181,6 +181,7 @@ export class Download {
     if (holder !== undefined) {
       const askedAt = holder.flights.get(index);
       if (askedAt !== undefined && isSource(holder)) this.#tookFirstCopy(now - askedAt);
+      if (isSource(holder)) this.#lookAt = now;
       holder.proved();
       this.#trust(holder);
       this.#flights.end(index, holder);
@@ -231,6 +232,12 @@ export class Download {
     for (const index of this.#flights.everything()) this.#flights.cancelAll(index);
     for (const index of [...this.#claims.all]) this.#claims.drop(index);
     return this.#result([]);
+  }
+
+  /** True when there is nothing to do now: a plan would be empty. */
+  idle(now: number): boolean {
+    if (this.#prospects.useful > 0 || this.#contested || this.#watching.isDue(now)) return false;
+    return this.#flights.told && this.#claims.told;
   }
 
   /** What to do now. */

@@ -53,6 +53,11 @@ export class Flights {
     return [...this.#byIndex.keys()];
   }
 
+  /** There is nothing to tell to the peers. */
+  get told(): boolean {
+    return this.#asks.size + this.#cancels.size === 0;
+  }
+
   /** What has to be told to the peers since the last call. */
   errands(): { readonly asks: readonly Errand[]; readonly cancels: readonly Errand[] } {
     return { asks: take(this.#asks), cancels: take(this.#cancels) };
