@@ -3,14 +3,13 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { AGENT_FLAGS } from '../src/launch/v8-flags.js';
 import type { LaneChoice, Plan, Report } from './exchange/peer.ts';
 import { record, signed } from './record/result.ts';
 
 export const summary = 'agent-to-agent download, verified and on disk, against a bare libp2p stream';
 
 const PEER = new URL('./exchange/peer.ts', import.meta.url);
-/** As src/cli/launch.js starts an agent. */
-const AGENT_FLAGS = ['--max-semi-space-size=4', '--semi-space-growth-factor=1'];
 /** One transfer, milliseconds. */
 const LIMIT_MS = 180_000;
 

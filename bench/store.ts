@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { formatSize, parseSize } from '../src/fleet/quantity.ts';
+import { AGENT_FLAGS } from '../src/launch/v8-flags.js';
 import { record, signed } from './record/result.ts';
 import { writeSection } from './record/section.ts';
 import { markdownTable } from './record/table.ts';
@@ -16,8 +17,6 @@ export const summary =
 
 const execute = promisify(execFile);
 const PHASES = new URL('./store/phases.ts', import.meta.url);
-/** As src/cli/launch.js starts an agent. */
-const AGENT_FLAGS = ['--max-semi-space-size=4', '--semi-space-growth-factor=1'];
 /** One phase, milliseconds. */
 const LIMIT_MS = 120_000;
 

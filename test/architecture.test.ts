@@ -83,6 +83,7 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
     ],
     why: 'one verb per file on top of everything',
   },
+  launch: { may: [], why: 'runs on Node 20, and becomes the program on Node 26' },
   setup: { may: [], why: 'runs on Node 20 before anything is installed' },
 };
 

@@ -7,6 +7,7 @@ import { parseDescription } from '../../src/fleet/description.ts';
 import { formatRate } from '../../src/fleet/quantity.ts';
 import { type Lab, labUp } from '../../src/lab/lab.ts';
 import { UNLIMITED } from '../../src/lab/shaping.ts';
+import { AGENT_FLAGS } from '../../src/launch/v8-flags.js';
 import { removeLeftovers, SCENE_PREFIX } from './leftovers.ts';
 
 /** Bits per second, seen from the site. */
@@ -66,9 +67,7 @@ export interface Scene extends AsyncDisposable {
 }
 
 const ORIGIN = 'origin';
-/** As src/cli/launch.js starts an agent. */
-const AGENT_FLAGS = ['--max-semi-space-size=4', '--semi-space-growth-factor=1'];
-const LAUNCHER = fileURLToPath(new URL('../../src/cli/launch.js', import.meta.url));
+const LAUNCHER = fileURLToPath(new URL('../../src/launch/launch.js', import.meta.url));
 
 /** Lays all links and starts nothing. When it rejects, what was made is gone; so is what a killed bench has left. */
 export async function openScene(plan: ScenePlan, { signal }: { readonly signal: AbortSignal }): Promise<Scene> {

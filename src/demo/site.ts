@@ -9,7 +9,7 @@ import type { FleetDescription } from '../fleet/description.ts';
 import { type Lab, labUp } from '../lab/lab.ts';
 import { type Materials, makeMaterials } from './materials.ts';
 
-const bootmesh = fileURLToPath(new URL('../cli/launch.js', import.meta.url));
+const bootmesh = fileURLToPath(new URL('../launch/launch.js', import.meta.url));
 
 export interface SiteOptions {
   /** A fleet with one publisher, whose role is origin. */

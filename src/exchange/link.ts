@@ -4,7 +4,7 @@ import type { Encoded } from '../content/chunk-source.ts';
 import { compressed } from '../content/compression.ts';
 import { BadCompression } from '../delta/compression.ts';
 import type { Frame } from '../lane/frame.ts';
-import type { FrameSink, Lane, LaneKind } from '../lane/lane.ts';
+import type { FastKind, FrameSink, Lane, LaneKind } from '../lane/lane.ts';
 import { PairLanes, type PairLanesDeps } from '../lane/pair-lanes.ts';
 import { Window, type WindowOptions } from '../schedule/window.ts';
 import type { ControlStream } from './control-stream.ts';
@@ -36,7 +36,7 @@ export interface LinkDeps {
   readonly events: LinkEvents;
   /** The chunk at a place of a set as we know it; undefined when we do not. */
   chunkAt(setKey: string, index: number): Offer | undefined;
-  readonly lanes: Pick<PairLanesDeps, 'host' | 'port' | 'log' | 'allowed'>;
+  readonly lanes: Pick<PairLanesDeps, 'host' | 'port' | 'log' | 'allowed' | 'rest'>;
   readonly throttles: Throttles;
   /** A buffer for the bytes of a frame. */
   allocate(length: number): Uint8Array;
@@ -75,7 +75,9 @@ export class Link {
       peerId: peer.peerId,
       tell: (message) => this.send(message),
       sink: (kind) => this.sink(kind),
-      lost: (requests) => this.#lost(requests),
+      opened: (socket) => this.#control?.moveTo(socket),
+      heard: (bytes, kind) => this.#heardByLane(bytes, kind),
+      died: () => this.close(),
     });
     this.#uploads = new Uploads(
       {
@@ -142,6 +144,16 @@ export class Link {
     this.#control?.send(message);
   }
 
+  #heardByLane(bytes: Uint8Array, kind: FastKind): void {
+    try {
+      this.#control?.heardByLane(bytes);
+    } catch (error) {
+      // Over the plain lane it may have been somebody else's.
+      if (kind === 'plain') this.#deps.lanes.rest.rest(kind, performance.now(), DISTRUST_MS);
+      this.close(kind === 'plain' ? undefined : (error as Error));
+    }
+  }
+
   /** Room for the bytes was taken of the throttle by whoever asks: `sizeOf` each. */
   ask(owner: RequestOwner, asks: readonly Ask[]): PendingRequest[] {
     const now = performance.now();
@@ -178,7 +190,7 @@ export class Link {
     }
   }
 
-  /** Nothing came for too long: less is asked of it from now on. True when its fast lane may be to blame, and is left. */
+  /** Nothing came for too long: less is asked of it. True when its fast lane may be to blame: the link goes with it. */
   giveUp(): boolean {
     if (this.#lanes.leave('nothing came')) return true;
     this.window.shrink();
@@ -258,9 +270,9 @@ export class Link {
       request.owner.bytes(this, request, bytes, encoded);
       return;
     }
-    if (lane === 'plain') this.#lanes.leave('wrong bytes', DISTRUST_MS);
     this.#deps.events.onWrongBytes(this, request.cid, lane);
     if (!request.cancelled) request.owner.ended(this, request, 'corrupt');
+    if (lane === 'plain') this.#lanes.leave('wrong bytes', DISTRUST_MS);
   }
 
   /** @throws MalformedMessage when the peer breaks the protocol. */
@@ -285,6 +297,7 @@ export class Link {
       case 'ended':
         this.#ended(message);
         break;
+      case 'lane-moved':
       case 'lane-ask':
       case 'lane-ticket':
         this.#lanes.onMessage(message);
@@ -331,14 +344,6 @@ export class Link {
         this.#settle(request, 0);
         if (!known) request.owner.ended(this, request, reason);
       }
-    }
-  }
-
-  /** A lane died with these on it: the peer, if it still waits for one, has to ask again. */
-  #lost(requests: readonly number[]): void {
-    for (let n = 0; n < requests.length; n += MESSAGE_LIMITS.batch) {
-      const cancelled = requests.slice(n, n + MESSAGE_LIMITS.batch);
-      this.send({ kind: 'ended', missing: [], busy: [], cancelled });
     }
   }
 

@@ -3,6 +3,7 @@ import type { Multiaddr } from '@multiformats/multiaddr';
 import type { BufferPool } from '../content/buffer-pool.ts';
 import type { ChunkStore } from '../content/chunk-source.ts';
 import type { LanePort } from '../lane/lane-port.ts';
+import { LaneRest } from '../lane/lane-rest.ts';
 import { LANE_PROTOCOL, StreamLane } from '../lane/stream-lane.ts';
 import type { Log } from '../observe/log.ts';
 import type { WindowOptions } from '../schedule/window.ts';
@@ -40,10 +41,13 @@ export interface LanesPolicy {
 const OPEN_TIMEOUT_MS = 5_000;
 /** Pause before streams that broke are opened again, milliseconds. */
 const REOPEN_MS = 250;
+/** Peers whose failed lanes are remembered, the oldest forgotten first. */
+const MAX_RESTS = 1024;
 
 /** One link per connected peer. Of a pair, the one with the smaller peer id opens the streams. */
 export class Links implements Disposable {
   readonly #links = new Map<string, Link>();
+  readonly #rests = new Map<string, LaneRest>();
   readonly #deps: LinksDeps;
   readonly #window: Partial<WindowOptions>;
   /** Those for peers outside may wait for the uplink, and keep nothing from neighbours. */
@@ -165,13 +169,22 @@ export class Links implements Disposable {
         throttles,
         events: { ...events, onClose },
         allocate: (length) => buffers.take(length),
-        lanes: { host, port: lanes.port, log, allowed: lanes.allowed(peerId, host) },
+        lanes: { host, port: lanes.port, log, allowed: lanes.allowed(peerId, host), rest: this.#restOf(peerId) },
       },
       { peerId, near },
       this.#window,
     );
     this.#links.set(peerId, link);
     return link;
+  }
+
+  #restOf(peerId: string): LaneRest {
+    const rest = this.#rests.get(peerId) ?? new LaneRest();
+    this.#rests.delete(peerId);
+    this.#rests.set(peerId, rest);
+    const [oldest] = this.#rests.keys();
+    if (this.#rests.size > MAX_RESTS && oldest !== undefined) this.#rests.delete(oldest);
+    return rest;
   }
 
   /** The connection may have outlived its streams, or a second one may stand. */

@@ -144,6 +144,8 @@ export function decodeMessage(bytes: Uint8Array): Message {
     }
     case 'uplink':
       return { kind: 'uplink', down: body.value.down, up: body.value.up };
+    case 'laneMoved':
+      return { kind: 'lane-moved' };
     case 'laneAsk':
       return { kind: 'lane-ask', lanes: body.value.lanes };
     case 'laneTicket':
@@ -207,6 +209,8 @@ function bodyOf(message: Message): WireBody {
       return { case: 'hello', value: { version: message.version, accepts: message.accepts, lanes: message.lanes } };
     case 'uplink':
       return { case: 'uplink', value: { down: message.down, up: message.up } };
+    case 'lane-moved':
+      return { case: 'laneMoved', value: {} };
     case 'lane-ask':
       return { case: 'laneAsk', value: { lanes: message.lanes } };
     case 'lane-ticket': {

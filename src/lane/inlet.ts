@@ -3,6 +3,7 @@ import type { Log } from '../observe/log.ts';
 import { dial } from './dial.ts';
 import { bestOf, type FastKind, type FrameSink, LANE_BITS, type LaneKind } from './lane.ts';
 import type { LanePort } from './lane-port.ts';
+import type { LaneRest } from './lane-rest.ts';
 import { framesInto } from './socket-lane.ts';
 import type { Ticket } from './ticket.ts';
 
@@ -13,30 +14,35 @@ export interface InletDeps {
   /** Where the peer may dial us, when we cannot dial it. */
   readonly port: LanePort | undefined;
   readonly log: Log;
-  /** Fast lanes that both ends would use now, as bits. */
+  /** What failed with this peer before. */
+  readonly rest: LaneRest;
+  /** Fast lanes that both ends would use, as bits. */
   lanes(): number;
-  /** Asks the peer for a ticket for one of these; 0 tells it that we have left the fast lane. */
+  /** Asks the peer for a ticket for one of these. */
   ask(lanes: number): void;
   /** Asks the peer to dial us. */
   invite(ticket: Ticket): void;
   /** For frames that come by a lane of this kind. */
   sink(kind: FastKind): FrameSink;
+  /** A lane stands, and what we have to say may leave by it. */
+  opened(socket: Socket): void;
+  /** The lane is gone, with whatever was on it. */
+  died(): void;
 }
 
 /** Each step of opening a lane, milliseconds. */
 const STEP_MS = 1_000;
-/** A lane that could not be opened, died or was slow is not tried again for this long, milliseconds; doubled. */
-const REST_MS = 30_000;
-const LONGEST_REST_MS = 600_000;
+/** A peer that gives no ticket is not asked again for this long, milliseconds. */
+const REFUSED_MS = 30_000;
 
 /**
  * Where chunk bytes from one peer arrive besides the libp2p stream. Who wants the bytes dials, since only a dialled
- * socket reads into a buffer of ours; where it cannot, it has itself dialled. Nothing waits for a fast lane: until one
- * stands, and whenever none can, the stream carries everything.
+ * socket reads into a buffer of ours; where it cannot, it has itself dialled. Our messages travel against the chunks,
+ * where nothing large is in their way. Nothing waits for a fast lane: until one stands, and whenever none can, the
+ * libp2p streams carry everything. One that dies takes the link with it, which is opened anew.
  */
 export class Inlet {
   readonly #deps: InletDeps;
-  readonly #resting = new Map<FastKind, { failures: number; until: number }>();
   /** Ends what is being opened; made only then. */
   #abort: AbortController | undefined;
   #closed = false;
@@ -78,7 +84,6 @@ export class Inlet {
     if (open === undefined) return false;
     this.#lost(open.kind, reason, restMs);
     open.socket.destroy();
-    this.#deps.ask(0);
     return true;
   }
 
@@ -90,9 +95,7 @@ export class Inlet {
   }
 
   #lanes(now: number): number {
-    let lanes = this.#deps.lanes();
-    for (const [kind, { until }] of this.#resting) if (until > now) lanes &= ~LANE_BITS[kind];
-    return lanes;
+    return this.#deps.rest.awake(this.#deps.lanes(), now);
   }
 
   async #tryAll(signal: AbortSignal): Promise<void> {
@@ -102,12 +105,12 @@ export class Inlet {
       const ticket = await this.#ticket(lanes);
       if (this.#closed) return;
       if (ticket === undefined || (LANE_BITS[ticket.kind] & lanes) === 0) {
-        this.#nextTry = performance.now() + REST_MS;
+        this.#nextTry = performance.now() + REFUSED_MS;
         return;
       }
       const socket = (await this.#dial(ticket, signal)) ?? (await this.#invite(ticket.kind));
       if (socket !== undefined) return this.#attach(ticket.kind, socket);
-      this.#rest(ticket.kind);
+      this.#deps.rest.rest(ticket.kind, performance.now());
     }
   }
 
@@ -180,19 +183,14 @@ export class Inlet {
     socket.once('close', () => {
       if (this.#open !== open) return;
       this.#lost(kind, cause?.message ?? 'closed by the peer');
-      this.#deps.ask(0);
     });
+    this.#deps.opened(socket);
   }
 
   #lost(kind: FastKind, reason: string, restMs?: number): void {
     this.#open = undefined;
-    this.#rest(kind, restMs);
+    this.#deps.rest.rest(kind, performance.now(), restMs);
     this.#deps.log.info('fast lane left', { peer: this.#deps.peerId, lane: kind, reason });
-  }
-
-  #rest(kind: FastKind, restMs?: number): void {
-    const failures = (this.#resting.get(kind)?.failures ?? 0) + 1;
-    const rest = restMs ?? Math.min(REST_MS * 2 ** (failures - 1), LONGEST_REST_MS);
-    this.#resting.set(kind, { failures, until: performance.now() + rest });
+    this.#deps.died();
   }
 }

@@ -5,18 +5,28 @@ import { LaneChoice } from './lane-choice.ts';
 import { SocketLane } from './socket-lane.ts';
 
 export interface OutletDeps {
-  /** Frames of these requests left by a lane that is gone, and may not have arrived: the peer has to ask again. */
-  lost(requests: readonly number[]): void;
+  /** Bytes of the peer's messages that came by the fast lane. */
+  heard(bytes: Uint8Array, kind: FastKind): void;
+  /** The fast lane is gone: what left by it may not have arrived. */
+  died(): void;
   now(): number;
 }
+
+/** Bytes of messages that may overtake the word that they come by the fast lane. */
+const MAX_EARLY_BYTES = 1024 * 1024;
 
 /** Where chunk bytes leave for one peer: by its fast lane while there is one, else by the libp2p stream. */
 export class Outlet {
   readonly #deps: OutletDeps;
   readonly #stream = Promise.withResolvers<Lane>();
+  readonly #choice = new LaneChoice();
   #streamLane: Lane | undefined;
   #fast: SocketLane | undefined;
-  #choice = new LaneChoice();
+  /** The peer's messages come by its fast lane, which may not have been proven yet. */
+  #moved = false;
+  /** Those that came by it before we knew. */
+  #early: Uint8Array[] = [];
+  #earlyBytes = 0;
   #waiting = 0;
   #closed = false;
 
@@ -42,38 +52,50 @@ export class Outlet {
     this.#stream.resolve(lane);
   }
 
-  /** A proven connection; it replaces the one before. */
+  /** A proven connection. There is one in a link's life: a peer that opens another has lost the first. */
   attach(kind: FastKind, socket: Socket): void {
-    if (this.#closed) {
+    if (this.#closed || this.#fast !== undefined) {
       socket.destroy();
+      if (!this.#closed) this.#deps.died();
       return;
     }
-    this.#fast?.close();
-    this.#choice = new LaneChoice();
-    const lane = new SocketLane(kind, socket, (left) => {
-      if (this.#fast === lane) this.#fast = undefined;
-      if (left.length > 0 && !this.#closed) this.#deps.lost(left);
+    this.#fast = new SocketLane(kind, socket, {
+      onBytes: (bytes) => this.heard(bytes),
+      onClose: () => {
+        if (!this.#closed) this.#deps.died();
+      },
     });
-    this.#fast = lane;
+    this.#hear();
   }
 
-  /** Resolves when another frame can be taken; rejects when the peer cannot be sent anything any more. */
+  /** The peer said this by its fast lane. */
+  heard(bytes: Uint8Array): void {
+    if (this.#moved && this.#fast !== undefined) {
+      this.#deps.heard(bytes, this.#fast.kind);
+      return;
+    }
+    this.#early.push(Uint8Array.from(bytes));
+    this.#earlyBytes += bytes.length;
+    if (this.#earlyBytes > MAX_EARLY_BYTES) this.#deps.died();
+  }
+
+  /** What the peer says comes by the fast lane from now on. */
+  moved(): void {
+    this.#moved = true;
+    this.#hear();
+  }
+
+  /** Resolves when another frame can be taken; rejects when the lane is gone. */
   async send(frame: Frame, { signal }: { readonly signal: AbortSignal }): Promise<void> {
     const fast = this.#choice.fast ? this.#fast : undefined;
     this.#waiting += 1;
     try {
-      const left = fast !== undefined && (await this.#attempt(fast, frame));
-      // What a dying lane still had in hand is sent again by the stream, and not asked for again.
-      if (!left) await (this.#streamLane ?? (await this.#stream.promise)).send(frame, { signal });
-      this.#note(left ? 'fast' : 'stream', frame.bytes.length);
+      if (fast !== undefined) await fast.send(frame);
+      else await (this.#streamLane ?? (await this.#stream.promise)).send(frame, { signal });
+      this.#note(fast !== undefined ? 'fast' : 'stream', frame.bytes.length);
     } finally {
       this.#waiting -= 1;
     }
-  }
-
-  /** The peer does not read the fast lane any more. */
-  leave(): void {
-    this.#fast?.close();
   }
 
   close(reason: Error): void {
@@ -83,19 +105,14 @@ export class Outlet {
     this.#fast?.close();
   }
 
-  async #attempt(lane: SocketLane, frame: Frame): Promise<boolean> {
-    try {
-      await lane.send(frame);
-      return true;
-    } catch (error) {
-      if (this.#closed) throw error;
-      return false;
-    }
+  #hear(): void {
+    if (!this.#moved || this.#fast === undefined) return;
+    for (const bytes of this.#early.splice(0)) this.#deps.heard(bytes, this.#fast.kind);
   }
 
   #note(by: 'fast' | 'stream', bytes: number): void {
     if (this.#fast === undefined) return;
     this.#choice.sent(by, bytes, this.#waiting - 1, this.#deps.now());
-    if (this.#choice.slow) this.leave();
+    if (this.#choice.slow) this.#fast.close();
   }
 }

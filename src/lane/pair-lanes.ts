@@ -1,14 +1,17 @@
+import type { Socket } from 'node:net';
 import type { Log } from '../observe/log.ts';
 import { dial } from './dial.ts';
 import type { Frame } from './frame.ts';
 import { Inlet } from './inlet.ts';
 import { bestOf, type FastKind, type FrameSink, LANE_BITS, type Lane, type LaneKind } from './lane.ts';
 import type { LanePort } from './lane-port.ts';
+import type { LaneRest } from './lane-rest.ts';
 import { Outlet } from './outlet.ts';
 import type { Ticket } from './ticket.ts';
 
-/** What the two ends of a pair tell each other about lanes, over their control stream. */
+/** What the two ends of a pair tell each other about lanes, over their control stream. `lane-moved` is the last there. */
 export type LaneMessage =
+  | { readonly kind: 'lane-moved' }
   | { readonly kind: 'lane-ask'; readonly lanes: number }
   | { readonly kind: 'lane-ticket'; readonly ticket: Ticket | undefined };
 
@@ -18,12 +21,17 @@ export interface PairLanesDeps {
   readonly host: string | undefined;
   readonly port: LanePort | undefined;
   readonly log: Log;
-  /** Fast lanes that we would use with this peer now, as bits. */
+  readonly rest: LaneRest;
+  /** Fast lanes that we would use with this peer, as bits. */
   readonly allowed: number;
   tell(message: LaneMessage): void;
   sink(kind: FastKind): FrameSink;
-  /** The peer has to ask again for these. */
-  lost(requests: readonly number[]): void;
+  /** Our messages may leave by this socket, once `lane-moved` was said. */
+  opened(socket: Socket): void;
+  /** Bytes of the peer's messages that came by its fast lane. */
+  heard(bytes: Uint8Array, kind: FastKind): void;
+  /** A fast lane is gone, and nobody knows what of that on it arrived. The link has to be opened anew. */
+  died(): void;
 }
 
 /** Dialling a peer that cannot dial us, milliseconds: it waits no longer. */
@@ -44,7 +52,7 @@ export class PairLanes {
 
   constructor(deps: PairLanesDeps) {
     this.#deps = deps;
-    this.#outlet = new Outlet({ lost: deps.lost, now: () => performance.now() });
+    this.#outlet = new Outlet({ heard: deps.heard, died: deps.died, now: () => performance.now() });
     this.#inlet = new Inlet({
       ...deps,
       lanes: () => this.#theirs & deps.allowed,
@@ -80,13 +88,14 @@ export class PairLanes {
     this.#inlet.want();
   }
 
-  /** Nothing comes by the fast lane, or nothing good: back to the stream. False when there is no fast lane to leave. */
+  /** Nothing comes by the fast lane, or nothing good: it dies. False when there is no fast lane to leave. */
   leave(reason: string, restMs?: number): boolean {
     return this.#inlet.leave(reason, restMs);
   }
 
   onMessage(message: LaneMessage): void {
-    if (message.kind === 'lane-ask') this.#asked(message.lanes);
+    if (message.kind === 'lane-moved') this.#outlet.moved();
+    else if (message.kind === 'lane-ask') this.#asked(message.lanes);
     else if (message.ticket?.diallerSends) void this.#call(message.ticket);
     else this.#inlet.onTicket(message.ticket);
   }
@@ -100,10 +109,6 @@ export class PairLanes {
   }
 
   #asked(lanes: number): void {
-    if (lanes === 0) {
-      this.#outlet.leave();
-      return;
-    }
     const kind = bestOf(lanes & this.#deps.allowed);
     this.#deps.tell({ kind: 'lane-ticket', ticket: kind && this.#ticket(kind) });
   }
@@ -121,9 +126,7 @@ export class PairLanes {
       return;
     this.#dialling = new AbortController();
     const signal = AbortSignal.any([this.#dialling.signal, AbortSignal.timeout(CALL_MS)]);
-    const onBytes = () => {
-      throw new Error('bytes against the direction of the lane');
-    };
+    const onBytes = (bytes: Uint8Array) => this.#outlet.heard(bytes);
     try {
       this.#outlet.attach(ticket.kind, await dial({ host, ticket, onBytes }, { signal }));
     } catch (error) {

@@ -1,26 +1,25 @@
 import type { Socket } from 'node:net';
-import { FRAME_HEADER_BYTES, type Frame, FrameReader, MalformedFrame, writeHeader } from './frame.ts';
+import { FRAME_HEADER_BYTES, type Frame, FrameReader, writeHeader } from './frame.ts';
 import type { FastKind, FrameSink, Lane } from './lane.ts';
 
-/** Frames that left and of which we do not know whether they arrived; the peer's window allows fewer. */
-const MAX_REMEMBERED = 8192;
-
-/** Chunk bytes over a proven socket, TLS or plain TCP, one way: it sends. */
+/** Chunk bytes over a proven socket, TLS or plain TCP, one way; messages of who gets them come the other way. */
 export class SocketLane implements Lane {
   readonly kind: FastKind;
   readonly #socket: Socket;
-  #left: number[] = [];
   #corked = false;
 
-  /** @param onClose gets the requests whose frames left: they may or may not have arrived. Called once. */
-  constructor(kind: FastKind, socket: Socket, onClose: (left: readonly number[]) => void) {
+  /** @param onBytes gets what comes back, unless the socket reads into a buffer of its own */
+  constructor(
+    kind: FastKind,
+    socket: Socket,
+    { onBytes, onClose }: { onBytes(bytes: Uint8Array): void; onClose(): void },
+  ) {
     this.kind = kind;
     this.#socket = socket;
-    // The other direction carries nothing, but has to be read for its end to be seen.
-    socket.on('data', () => socket.destroy(new MalformedFrame('bytes against the direction of the lane')));
     socket.on('end', () => socket.destroy());
     socket.on('error', () => undefined);
-    socket.once('close', () => onClose(this.#left));
+    socket.once('close', onClose);
+    socket.on('data', onBytes);
     socket.resume();
   }
 
@@ -39,12 +38,7 @@ export class SocketLane implements Lane {
     }
     return new Promise((resolve, reject) => {
       socket.write(header);
-      socket.write(bytes, (error) => {
-        if (error) return reject(error);
-        this.#left.push(request);
-        if (this.#left.length > MAX_REMEMBERED) this.#left = this.#left.slice(-MAX_REMEMBERED / 2);
-        resolve();
-      });
+      socket.write(bytes, (error) => (error ? reject(error) : resolve()));
     });
   }
 

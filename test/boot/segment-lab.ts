@@ -12,15 +12,11 @@ import type { BootStatus } from '../../src/boot/boot.ts';
 import type { BootOptions } from '../../src/boot/options.ts';
 import { type DhcpPacket, decodeDhcp } from '../../src/dhcp/packet.ts';
 import { connect, createNamespace, type Namespace } from '../../src/lab/namespace.ts';
+import { AGENT_FLAGS } from '../../src/launch/v8-flags.js';
 import type { Ask } from './asker-program.ts';
 import type { NodeDescription } from './node-program.ts';
 
 const PROGRAM = fileURLToPath(new URL('node-program.ts', import.meta.url));
-/**
- * V8 lets the young generation grow to 64 MiB and more before it collects; bounded, what a test measures is what is
- * kept, and not what has not been collected yet.
- */
-const HEAP = ['--max-semi-space-size=4', '--semi-space-growth-factor=1'];
 const ASKER = fileURLToPath(new URL('asker-program.ts', import.meta.url));
 
 /** Sends datagrams from a namespace's port 68 side, and returns the DHCP replies that arrive meanwhile. */
@@ -189,7 +185,7 @@ export class SegmentLab implements AsyncDisposable {
     };
     // Files stay within reach, wherever the project lies: /root and most homes are closed to everybody else.
     const powerless = ['setpriv', '--bounding-set', '-all,+dac_override', '--inh-caps', '-all'];
-    const child = namespace.spawn([...(extra.powerless ? powerless : []), process.execPath, ...HEAP, PROGRAM], {
+    const child = namespace.spawn([...(extra.powerless ? powerless : []), process.execPath, ...AGENT_FLAGS, PROGRAM], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       env: { ...process.env, BOOT_NODE: JSON.stringify(description) },
     });

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
-const launcher = fileURLToPath(new URL('../../src/cli/launch.js', import.meta.url));
+const launcher = fileURLToPath(new URL('../../src/launch/launch.js', import.meta.url));
 
 export interface CliRun {
   readonly code: number | null;

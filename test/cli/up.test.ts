@@ -89,12 +89,12 @@ describe('the launcher', () => {
   });
 
   it('is executable and needs nothing but Node', () => {
-    const text = readFileSync(new URL('../../src/cli/launch.js', import.meta.url), 'utf8');
-    assert.ok(text.startsWith('#!/usr/bin/env node\n'));
-    assert.deepEqual(
-      [...text.matchAll(/ from '([^']+)'/g)].filter(([, from]) => !from?.startsWith('node:')),
-      [],
-    );
+    const read = (name: string) => readFileSync(new URL(`../../src/launch/${name}`, import.meta.url), 'utf8');
+    assert.ok(read('launch.js').startsWith('#!/usr/bin/env node\n'));
+    const imports = (text: string) => [...text.matchAll(/ from '([^']+)'/g)].map(([, from]) => from ?? '');
+    const foreign = imports(read('launch.js')).filter((from) => !from.startsWith('node:'));
+    assert.deepEqual(foreign, ['./v8-flags.js']);
+    assert.deepEqual(imports(read('v8-flags.js')), []);
   });
 });
 

@@ -10,7 +10,7 @@ import { parseDescription } from '../../src/fleet/description.ts';
 import { labUp } from '../../src/lab/lab.ts';
 import { missingRequirements } from '../../src/lab/requirements.ts';
 
-const bootmesh = fileURLToPath(new URL('../../src/cli/launch.js', import.meta.url));
+const bootmesh = fileURLToPath(new URL('../../src/launch/launch.js', import.meta.url));
 const FLEET = `
 fleet: whispers
 channels: [production]

@@ -3,6 +3,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import type { Frame } from '../../src/lane/frame.ts';
 import type { FrameSink, Lane, LaneKind } from '../../src/lane/lane.ts';
 import { LanePort } from '../../src/lane/lane-port.ts';
+import { LaneRest } from '../../src/lane/lane-rest.ts';
 import { type LaneMessage, PairLanes } from '../../src/lane/pair-lanes.ts';
 import { silentLog } from '../../src/observe/log.ts';
 
@@ -16,14 +17,20 @@ export interface EndPlan {
   readonly allowed: number;
   /** False: nobody can dial it. @default true */
   readonly dialled?: boolean;
+  /** Lanes that failed before. @default none */
+  readonly rest?: LaneRest;
 }
 
 /** One end: real lanes on loopback, a control stream and a libp2p stream in memory. */
 export class End {
   readonly lanes: PairLanes;
   readonly arrived: Arrived[] = [];
-  /** Requests that the other end was said to have lost. */
-  readonly lost: number[] = [];
+  /** Message bytes that came by the fast lane. */
+  readonly heard: Uint8Array[] = [];
+  /** Where this end's messages leave, once they may leave by the fast lane. */
+  out: Socket | undefined;
+  /** How often it was told that a fast lane is gone. */
+  deaths = 0;
   readonly said: LaneMessage[] = [];
   /** Most bytes of a frame that this end takes; 0: it asked for nothing. */
   allow = 1024 * 1024;
@@ -37,12 +44,19 @@ export class End {
       port,
       log: silentLog,
       allowed: plan.allowed,
+      rest: plan.rest ?? new LaneRest(),
       tell: (message) => {
         this.said.push(message);
         setImmediate(() => this.other.lanes.onMessage(relay?.redirect(message) ?? message));
       },
       sink: (kind) => this.sink(kind),
-      lost: (requests) => this.lost.push(...requests),
+      opened: (socket) => {
+        this.out = socket;
+      },
+      heard: (bytes) => void this.heard.push(Uint8Array.from(bytes)),
+      died: () => {
+        this.deaths += 1;
+      },
     });
   }
 
@@ -110,6 +124,15 @@ export class Pair implements AsyncDisposable {
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
     throw new Error(`giver has ${this.giver.lanes.kind}, taker ${this.taker.lanes.kind}, not ${kind}`);
+  }
+
+  /** Both ends have been told that the fast lane between them is gone. */
+  async dead(): Promise<void> {
+    for (let n = 0; n < 400; n += 1) {
+      if (this.giver.deaths > 0 && this.taker.deaths > 0) return;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    throw new Error(`giver saw ${this.giver.deaths} lanes die, taker ${this.taker.deaths}`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

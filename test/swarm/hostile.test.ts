@@ -16,6 +16,7 @@ import { CID } from 'multiformats/cid';
 import { chunkCid } from '../../src/content/chunk.ts';
 import { ChunkSet } from '../../src/content/chunk-set.ts';
 import { encodeMessage, type Message } from '../../src/exchange/message.ts';
+import { AGENT_FLAGS } from '../../src/launch/v8-flags.js';
 import { silentLog } from '../../src/observe/log.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
 import { createSwarm } from '../../src/swarm/swarm.ts';
@@ -37,8 +38,7 @@ suite('a swarm under attack', { timeout: 120_000 }, () => {
     const friendKey = await generateKeyPair('Ed25519');
     const members = [victimKey, attackerKey, friendKey].map(idOf);
     const victim = fork(new URL('./victim.ts', import.meta.url), [JSON.stringify({ members, seed: SEED })], {
-      // A young generation as small as the agent's, so that its growth is not taken for a leak.
-      execArgv: ['--expose-gc', '--max-semi-space-size=4', '--semi-space-growth-factor=1'],
+      execArgv: ['--expose-gc', ...AGENT_FLAGS],
     });
     try {
       const ready = await report(victim, 'ready');

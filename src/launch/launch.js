@@ -6,23 +6,20 @@ import { createRequire } from 'node:module';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { AGENT_FLAGS } from './v8-flags.js';
 
 const NEEDED = 26;
 
-// A young generation that stays small: a chunk's buffers lie outside the heap and die young, and frequent cheap
-// collections free them. With V8's own growing one they pile up until their size makes it mark the whole heap ten
-// times a second (2-5 CPU seconds per GB and 100 MB, as `npm run bench -- exchange` would show), and a flood of small
-// packets grows the process by 20 MB.
-const AGENT_FLAGS = process.argv[2] === 'up' ? ['--max-semi-space-size=4', '--semi-space-growth-factor=1'] : [];
+const FLAGS = process.argv[2] === 'up' ? AGENT_FLAGS : [];
 
 // A published package has no TypeScript; a checkout may have a stale dist/.
-const program = ['./main.ts', '../../dist/cli/main.js']
+const program = ['../cli/main.ts', '../../dist/cli/main.js']
   .map((path) => fileURLToPath(new URL(path, import.meta.url)))
   .find((path) => existsSync(path));
 
 if (program === undefined) {
   fail('the program is missing from this installation: install the package again');
-} else if (isNew() && AGENT_FLAGS.every((flag) => process.execArgv.includes(flag))) {
+} else if (isNew() && FLAGS.every((flag) => process.execArgv.includes(flag))) {
   await import(program);
 } else {
   become(program);
@@ -38,7 +35,7 @@ function become(file) {
     );
     return;
   }
-  const args = [...AGENT_FLAGS, file, ...process.argv.slice(2)];
+  const args = [...FLAGS, file, ...process.argv.slice(2)];
   // Node 22.15 and later; the process keeps its pid, terminal and parent.
   if (typeof process.execve === 'function') process.execve(node, [node, ...args], process.env);
   const child = spawn(node, args, { stdio: 'inherit' });
