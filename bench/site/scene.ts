@@ -6,6 +6,7 @@ import { stringify } from 'yaml';
 import { parseDescription } from '../../src/fleet/description.ts';
 import { formatRate } from '../../src/fleet/quantity.ts';
 import { type Lab, labUp } from '../../src/lab/lab.ts';
+import { Namespace } from '../../src/lab/namespace.ts';
 import { UNLIMITED } from '../../src/lab/shaping.ts';
 import { AGENT_FLAGS } from '../../src/launch/v8-flags.js';
 import { removeLeftovers, SCENE_PREFIX } from './leftovers.ts';
@@ -67,6 +68,11 @@ export interface Scene extends AsyncDisposable {
 }
 
 const ORIGIN = 'origin';
+/**
+ * Linux's and Debian's own, whatever this host prefers. BBR in particular takes the round trip of an idle link between
+ * namespaces, 13 µs, for the path's, and then starves a flow whose link others fill.
+ */
+const TCP = 'net.ipv4.tcp_congestion_control=cubic';
 const LAUNCHER = fileURLToPath(new URL('../../src/launch/launch.js', import.meta.url));
 
 /** Lays all links and starts nothing. When it rejects, what was made is gone; so is what a killed bench has left. */
@@ -86,6 +92,7 @@ export async function openScene(plan: ScenePlan, { signal }: { readonly signal: 
   const places = Object.values(lab.nodes).map(({ name, namespace, site, addresses }) => {
     return { name, namespace, site, address: addresses.ipv4 ?? '', directory: join(directory, 'places', name) };
   });
+  for (const { namespace } of places) await new Namespace(namespace).sysctl(TCP);
   const origin = places.find(({ name }) => name === ORIGIN);
   if (origin === undefined) throw new TypeError('the description has the origin');
   const clear = async () => {

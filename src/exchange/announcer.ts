@@ -24,8 +24,9 @@ export class Announcer implements Disposable {
   changed(local: LocalSet): void {
     if (this.#armed.has(local)) return;
     this.#dirty.add(local);
-    if (local.news.waiting) this.#armed.add(local);
     const { near, far } = this.#audience(local);
+    // Who joins the audience may have to hear it earlier.
+    if (local.news.waiting && near.length > 0) this.#armed.add(local);
     this.#wakeAt(Math.min(local.news.nearAt(near.length, local.wanted), local.news.farAt(far.length)));
   }
 

@@ -297,6 +297,7 @@ export class Exchange implements Disposable {
         local && this.#sessions.get(local)?.met(link);
         if (local) this.#sayOutside(local);
         if (message.wants && !before?.wants) this.#answer(link, message.handle, local);
+        if (message.wants && local) this.#announcer.changed(local);
         break;
       }
       case 'have': {

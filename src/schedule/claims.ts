@@ -1,5 +1,8 @@
-/** So long one that offers to help waits for a neighbour with a better claim, milliseconds. */
-const OFFER_MS = 40;
+/**
+ * So long one that offers to help waits for a neighbour with a better claim, milliseconds: what fills the links in both
+ * directions delays messages, too.
+ */
+const OFFER_MS = 120;
 /** Offers at a time; one that came to nothing is taken back after some of the times. */
 const MAX_OFFERS = 32;
 const OFFER_TIMES = 4;
