@@ -38,6 +38,7 @@ export class ControlStream {
   #flushing = false;
   #closed = false;
   #carried = 0;
+  #heardAt = 0;
   #error: Error | undefined;
 
   constructor(stream: Stream, events: ControlEvents) {
@@ -56,6 +57,7 @@ export class ControlStream {
     stream.addEventListener('message', ({ data }: StreamMessageEvent) => {
       if (this.#closed) return;
       this.#carried += data.byteLength;
+      this.#heardAt = performance.now();
       try {
         for (const part of data instanceof Uint8Array ? [data] : data) splitter.push(part);
       } catch (error) {
@@ -78,6 +80,11 @@ export class ControlStream {
   /** Bytes of messages, both ways. */
   get carried(): number {
     return this.#carried;
+  }
+
+  /** When the last message came, by `performance.now()`. */
+  get heardAt(): number {
+    return this.#heardAt;
   }
 
   send(message: Message): void {
@@ -106,6 +113,7 @@ export class ControlStream {
   heardByLane(bytes: Uint8Array): void {
     if (this.#closed) return;
     this.#carried += bytes.length;
+    this.#heardAt = performance.now();
     this.#byLane.push(bytes);
   }
 

@@ -59,6 +59,7 @@ export class Link {
   readonly #uploads: Uploads;
   readonly #pending = new Map<number, PendingRequest>();
   #live = 0;
+  #progressAt = 0;
   #nextId = 1;
 
   constructor(
@@ -135,6 +136,11 @@ export class Link {
     if (this.ready) this.#deps.events.onReady(this);
   }
 
+  /** When the peer last said or sent anything, by `performance.now()`. */
+  get heardAt(): number {
+    return Math.max(this.#progressAt, this.#control?.heardAt ?? 0);
+  }
+
   /** Bytes of messages, both ways, since this link stands. */
   get messageBytes(): number {
     return this.#control?.carried ?? 0;
@@ -198,7 +204,8 @@ export class Link {
   }
 
   onProgress(bytes: number): void {
-    this.window.progress(performance.now());
+    this.#progressAt = performance.now();
+    this.window.progress(this.#progressAt);
     this.#deps.events.onReceived(this, bytes);
   }
 

@@ -30,8 +30,8 @@ export interface InletDeps {
   died(): void;
 }
 
-/** Each step of opening a lane, milliseconds. */
-const STEP_MS = 1_000;
+/** Each step of opening a lane, milliseconds: nothing waits for it, and both ends may be busy. */
+const STEP_MS = 5_000;
 /** A peer that gives no ticket is not asked again for this long, milliseconds. */
 const REFUSED_MS = 30_000;
 

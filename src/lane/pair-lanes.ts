@@ -35,7 +35,7 @@ export interface PairLanesDeps {
 }
 
 /** Dialling a peer that cannot dial us, milliseconds: it waits no longer. */
-const CALL_MS = 1_000;
+const CALL_MS = 5_000;
 /** In the ticket of one who has no port: "I would, but you would have to be dialled". */
 const NOTHING = new Uint8Array();
 

@@ -6,7 +6,7 @@ export const TICKET_ID_BYTES = 16;
 export const TICKET_SECRET_BYTES = 32;
 
 /** From the ticket's issue to a proven connection, milliseconds. */
-export const TICKET_MS = 5_000;
+export const TICKET_MS = 10_000;
 /** Tickets that are out at a time, for all peers and for one. */
 const MAX_TICKETS = 512;
 const MAX_TICKETS_PER_PEER = 4;

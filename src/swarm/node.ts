@@ -31,8 +31,6 @@ export interface NodeOptions {
   readonly mdns: boolean;
   /** One dial of one peer, milliseconds. */
   readonly dialTimeoutMs: number;
-  /** Pause between two pings of a connection, milliseconds. */
-  readonly pingMs: number;
 }
 
 /** The libp2p node, started: TCP, Noise, Yamux, identify, ping, gossipsub, and a Kademlia DHT of the fleet's own. */
@@ -58,11 +56,8 @@ export function createNode(
       maxIncomingPendingConnections: 64,
       reconnectRetries: 0,
     },
-    connectionMonitor: {
-      pingInterval: options.pingMs,
-      // A machine that is busy booting another may answer late; a dead one is noticed sooner, by its silence in a transfer.
-      pingTimeout: { minTimeout: 5_000, maxTimeout: 10_000 },
-    },
+    // `Vigil` asks only those who are silent.
+    connectionMonitor: { enabled: false },
     peerDiscovery: options.mdns ? [...discovery, membersOnly(deps.admits)] : discovery,
     services: {
       identify: identify({ maxMessageSize: 8192 }),

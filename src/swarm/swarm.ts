@@ -20,6 +20,7 @@ import { createNode, type SwarmNode } from './node.ts';
 import { Providers } from './providers.ts';
 import { Standing, type StandingOptions } from './standing.ts';
 import { type PeerStatus, PeerTraffic } from './traffic.ts';
+import { Vigil } from './vigil.ts';
 
 export interface SwarmDeps {
   /** Verifies what it reads, as PackStore does: what it gives is served as it is. */
@@ -44,7 +45,7 @@ export interface SwarmOptions {
   readonly mdns?: boolean;
   /** One dial of one peer, milliseconds. @default 4000 */
   readonly dialTimeoutMs?: number;
-  /** Pause between pings, milliseconds. @default 3000 */
+  /** A peer that was silent for so long is asked whether it is there, milliseconds. @default 3000 */
   readonly pingMs?: number;
   /** Faster ways for chunk bytes than the libp2p connection. */
   readonly lanes?: Partial<LaneOptions>;
@@ -268,7 +269,7 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
   const admits = (peer: string) => membership.member(peer) !== undefined && standing.bannedUntil(peer) === undefined;
   const node = await createNode(
     { privateKey: deps.privateKey, gate: gate(admits), admits },
-    { listen, bootstrap: options.bootstrap ?? [], mdns, dialTimeoutMs, pingMs },
+    { listen, bootstrap: options.bootstrap ?? [], mdns, dialTimeoutMs },
   );
   await using stack = new AsyncDisposableStack();
   stack.defer(() => node.stop());
@@ -328,6 +329,7 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
     options.exchange,
   );
   stack.use(exchange);
+  stack.use(new Vigil({ node, log, heardAt: (peer) => exchange.links.get(peer)?.heardAt }, pingMs));
   node.addEventListener('peer:connect', ({ detail }) => events.emit('peer:connect', { peerId: detail.toString() }));
   node.addEventListener('peer:disconnect', ({ detail }) =>
     events.emit('peer:disconnect', { peerId: detail.toString() }),
