@@ -5,6 +5,8 @@ export interface AnnouncerDeps {
   links(): readonly Link[];
   /** We see a holder of the set outside our site. */
   outside(local: LocalSet): boolean;
+  /** How late this process has been lately, milliseconds. */
+  lateMs(): number;
 }
 
 /** Tells the peers that want a set what is new about ours, when `News` says that it is time to. */
@@ -27,7 +29,7 @@ export class Announcer implements Disposable {
     const { near, far } = this.#audience(local);
     // Who joins the audience may have to hear it earlier.
     if (local.news.waiting && near.length > 0) this.#armed.add(local);
-    this.#wakeAt(Math.min(local.news.nearAt(near.length, local.wanted), local.news.farAt(far.length)));
+    this.#wakeAt(Math.min(this.#nearAt(local, near), local.news.farAt(far.length)));
   }
 
   /** The neighbours hear it at once. */
@@ -62,12 +64,16 @@ export class Announcer implements Disposable {
       const { near, far } = this.#audience(local);
       const { news } = local;
       const outside = this.#deps.outside(local);
-      if (news.nearAt(near.length, local.wanted) <= now) this.#tell(local.changes('near', outside), near);
+      if (this.#nearAt(local, near) <= now) this.#tell(local.changes('near', outside), near);
       if (news.farAt(far.length) <= now) this.#tell(local.changes('far', outside), far);
-      const next = Math.min(news.nearAt(near.length, local.wanted), news.farAt(far.length));
+      const next = Math.min(this.#nearAt(local, near), news.farAt(far.length));
       if (next === Number.POSITIVE_INFINITY) this.#dirty.delete(local);
       else this.#wakeAt(next);
     }
+  }
+
+  #nearAt(local: LocalSet, near: readonly Link[]): number {
+    return local.news.nearAt(near.length, local.wanted, this.#deps.lateMs());
   }
 
   #audience(local: LocalSet): { readonly near: readonly Link[]; readonly far: readonly Link[] } {

@@ -80,6 +80,7 @@ export class Exchange implements Disposable {
   readonly #announcer = new Announcer({
     links: () => this.links.all(),
     outside: (local) => this.#outside(local),
+    lateMs: () => this.#lateMs,
   });
   readonly #saidOutside = new WeakMap<LocalSet, boolean>();
   #planTimer: NodeJS.Timeout | undefined;

@@ -60,6 +60,7 @@ export class Link {
   readonly #pending = new Map<number, PendingRequest>();
   #live = 0;
   #progressAt = 0;
+  #gaveUpAt = 0;
   #nextId = 1;
 
   constructor(
@@ -196,9 +197,13 @@ export class Link {
     }
   }
 
-  /** Nothing came for too long: less is asked of it. True when its fast lane may be to blame: the link goes with it. */
+  /**
+   * Nothing came for too long: less is asked of it. When it happens again before anything comes, the fast lane may be to
+   * blame, and the link goes with it: true then.
+   */
   giveUp(): boolean {
-    if (this.#lanes.leave('nothing came')) return true;
+    if (this.#progressAt < this.#gaveUpAt && this.#lanes.leave('nothing came')) return true;
+    this.#gaveUpAt = performance.now();
     this.window.shrink();
     return false;
   }

@@ -94,15 +94,19 @@ export class News {
   /**
    * When the neighbours should hear the next message; Infinity when there is none.
    * @param links of those who are to hear it @param beats we download, and have to be heard of now and then
+   * @param lateMs how late this process has been lately, milliseconds: who has too much to do says less
    */
-  nearAt(links: number, beats: boolean): number {
+  nearAt(links: number, beats: boolean, lateMs = 0): number {
     const { nearMsPerLink, nearShortestMs, nearLongestMs, beatMs } = this.#options;
     if (links === 0) return Number.POSITIVE_INFINITY;
     const { since, toldAt } = this.#near;
     const beat = beats ? toldAt + Math.max(beatMs, 0) : Number.POSITIVE_INFINITY;
     if (since === undefined) return beat;
     if (this.#hurry) return since;
-    return Math.min(beat, Math.max(since + nearShortestMs, toldAt + Math.min(nearLongestMs, nearMsPerLink * links)));
+    return Math.min(
+      beat,
+      Math.max(since + nearShortestMs, toldAt + Math.min(nearLongestMs, nearMsPerLink * links + lateMs)),
+    );
   }
 
   /** When peers outside should; Infinity when there is nothing to say. */

@@ -30,6 +30,7 @@ suite('announcer', () => {
       using announcer = new Announcer({
         links: () => listeners as unknown as Link[],
         outside: () => false,
+        lateMs: () => 0,
       });
       const local = await LocalSet.open(content(10).set, 1, new MemoryStore(), {});
       local.wanted = true;

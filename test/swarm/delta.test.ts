@@ -76,6 +76,7 @@ suite('what a swarm sends of a file', () => {
     // A bit here and there: each chunk is another one, and none is new.
     const after = Buffer.concat([randomBytes(9), before]);
     for (let at = 5_000; at < after.length; at += 15_000) after[at] = (after[at] ?? 0) ^ 1;
+    after[after.length - 1] = (after.at(-1) ?? 0) ^ 1;
     const old = await imported(before, from);
     await imported(before, to);
     const manifest = await imported(after, from);
