@@ -161,6 +161,11 @@ export class Link {
     }
   }
 
+  /** We shall ask it for chunks soon. */
+  prepare(): void {
+    this.#lanes.want();
+  }
+
   /** Room for the bytes was taken of the throttle by whoever asks: `sizeOf` each. */
   ask(owner: RequestOwner, asks: readonly Ask[]): PendingRequest[] {
     const now = performance.now();

@@ -204,6 +204,7 @@ export class Session implements RequestOwner {
     };
     const now = performance.now();
     this.#near.set(peer.id, peer.near);
+    link.prepare();
     this.#download.join(peer, now);
     this.#download.heard(peer.id, { claimed: remote.claimed }, now);
   }
