@@ -35,10 +35,17 @@ interface TrafficDeps {
 /** Peers whose counts are kept after they left. */
 const MAX_REMEMBERED = 4096;
 
+interface Counts {
+  in: number;
+  out: number;
+  /** The site's totals, looked up once: bytes are counted with every read of a socket. */
+  readonly totals: Readonly<Record<'in' | 'out', { inc(bytes: number): void }>>;
+}
+
 /** What went to and came from each peer, and who they are. */
 export class PeerTraffic {
   readonly #deps: TrafficDeps;
-  readonly #counts = new Map<string, { in: number; out: number }>();
+  readonly #counts = new Map<string, Counts>();
   readonly #total;
 
   constructor(deps: TrafficDeps) {
@@ -50,14 +57,9 @@ export class PeerTraffic {
   }
 
   count(peer: string, direction: 'in' | 'out', bytes: number): void {
-    let counts = this.#counts.get(peer);
-    if (counts === undefined) {
-      if (this.#counts.size >= MAX_REMEMBERED) this.#counts.clear();
-      counts = { in: 0, out: 0 };
-      this.#counts.set(peer, counts);
-    }
+    const counts = this.#counts.get(peer) ?? this.#begin(peer);
     counts[direction] += bytes;
-    this.#total.inc({ direction, site: this.#deps.membership.member(peer)?.site ?? '' }, bytes);
+    counts.totals[direction].inc(bytes);
   }
 
   /** Members that we know of beforehand, are connected to, or have exchanged chunks with. */
@@ -67,6 +69,15 @@ export class PeerTraffic {
     const peers = new Set([...known, ...node.getPeers().map(String), ...this.#counts.keys()]);
     peers.delete(node.peerId.toString());
     return [...peers].flatMap((peer) => this.#status(peer) ?? []);
+  }
+
+  #begin(peer: string): Counts {
+    if (this.#counts.size >= MAX_REMEMBERED) this.#counts.clear();
+    const site = this.#deps.membership.member(peer)?.site ?? '';
+    const total = (direction: 'in' | 'out') => this.#total.labels({ direction, site });
+    const counts = { in: 0, out: 0, totals: { in: total('in'), out: total('out') } };
+    this.#counts.set(peer, counts);
+    return counts;
   }
 
   #status(peerId: string): PeerStatus | undefined {
