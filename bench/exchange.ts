@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { AGENT_FLAGS } from '../src/launch/v8-flags.js';
+import { AGENT_FLAGS } from '../src/launch/agent-process.js';
 import type { LaneChoice, Plan, Report } from './exchange/peer.ts';
 import { record, signed } from './record/result.ts';
 

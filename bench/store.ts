@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { formatSize, parseSize } from '../src/fleet/quantity.ts';
-import { AGENT_FLAGS } from '../src/launch/v8-flags.js';
+import { AGENT_FLAGS } from '../src/launch/agent-process.js';
 import { record, signed } from './record/result.ts';
 import { writeSection } from './record/section.ts';
 import { markdownTable } from './record/table.ts';

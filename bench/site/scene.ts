@@ -8,7 +8,7 @@ import { formatRate } from '../../src/fleet/quantity.ts';
 import { type Lab, labUp } from '../../src/lab/lab.ts';
 import { Namespace } from '../../src/lab/namespace.ts';
 import { UNLIMITED } from '../../src/lab/shaping.ts';
-import { AGENT_FLAGS } from '../../src/launch/v8-flags.js';
+import { AGENT_FLAGS } from '../../src/launch/agent-process.js';
 import { removeLeftovers, SCENE_PREFIX } from './leftovers.ts';
 
 /** Bits per second, seen from the site. */

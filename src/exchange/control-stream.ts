@@ -25,8 +25,8 @@ interface Route {
 }
 
 /**
- * The exchange's messages over one libp2p stream, and over the pair's fast lane once there is one: a message through
- * libp2p costs ten times the CPU. They are handled synchronously, as they arrive, so that nothing piles up between the
+ * The exchange's messages over one libp2p stream, and over the pair's fast lane once there is one, where a message
+ * passes through far less code. They are handled synchronously, as they arrive, so that nothing piles up between the
  * muxer and us: libp2p's iterators buffer without a bound, and cost several turns a message.
  */
 export class ControlStream {

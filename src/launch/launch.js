@@ -6,11 +6,13 @@ import { createRequire } from 'node:module';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { AGENT_FLAGS } from './v8-flags.js';
+import { AGENT_ENV, AGENT_FLAGS } from './agent-process.js';
 
 const NEEDED = 26;
 
-const FLAGS = process.argv[2] === 'up' ? AGENT_FLAGS : [];
+const isAgent = process.argv[2] === 'up';
+const FLAGS = isAgent ? AGENT_FLAGS : [];
+const ENV = { ...(isAgent && AGENT_ENV), ...process.env };
 
 // A published package has no TypeScript; a checkout may have a stale dist/.
 const program = ['../cli/main.ts', '../../dist/cli/main.js']
@@ -37,8 +39,8 @@ function become(file) {
   }
   const args = [...FLAGS, file, ...process.argv.slice(2)];
   // Node 22.15 and later; the process keeps its pid, terminal and parent.
-  if (typeof process.execve === 'function') process.execve(node, [node, ...args], process.env);
-  const child = spawn(node, args, { stdio: 'inherit' });
+  if (typeof process.execve === 'function') process.execve(node, [node, ...args], ENV);
+  const child = spawn(node, args, { stdio: 'inherit', env: ENV });
   for (const signal of ['SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
   // Ctrl-C on a terminal reaches the whole process group, the child included.
   process.on('SIGINT', () => process.stdin.isTTY || child.kill('SIGINT'));

@@ -12,7 +12,7 @@ import type { BootStatus } from '../../src/boot/boot.ts';
 import type { BootOptions } from '../../src/boot/options.ts';
 import { type DhcpPacket, decodeDhcp } from '../../src/dhcp/packet.ts';
 import { connect, createNamespace, type Namespace } from '../../src/lab/namespace.ts';
-import { AGENT_FLAGS } from '../../src/launch/v8-flags.js';
+import { AGENT_ENV, AGENT_FLAGS } from '../../src/launch/agent-process.js';
 import type { Ask } from './asker-program.ts';
 import type { NodeDescription } from './node-program.ts';
 
@@ -187,7 +187,7 @@ export class SegmentLab implements AsyncDisposable {
     const powerless = ['setpriv', '--bounding-set', '-all,+dac_override', '--inh-caps', '-all'];
     const child = namespace.spawn([...(extra.powerless ? powerless : []), process.execPath, ...AGENT_FLAGS, PROGRAM], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-      env: { ...process.env, BOOT_NODE: JSON.stringify(description) },
+      env: { ...process.env, ...AGENT_ENV, BOOT_NODE: JSON.stringify(description) },
     });
     this.#stack.defer(async () => {
       if (child.exitCode !== null || child.signalCode !== null) return;

@@ -93,8 +93,8 @@ describe('the launcher', () => {
     assert.ok(read('launch.js').startsWith('#!/usr/bin/env node\n'));
     const imports = (text: string) => [...text.matchAll(/ from '([^']+)'/g)].map(([, from]) => from ?? '');
     const foreign = imports(read('launch.js')).filter((from) => !from.startsWith('node:'));
-    assert.deepEqual(foreign, ['./v8-flags.js']);
-    assert.deepEqual(imports(read('v8-flags.js')), []);
+    assert.deepEqual(foreign, ['./agent-process.js']);
+    assert.deepEqual(imports(read('agent-process.js')), []);
   });
 });
 

@@ -16,7 +16,7 @@ import { CID } from 'multiformats/cid';
 import { chunkCid } from '../../src/content/chunk.ts';
 import { ChunkSet } from '../../src/content/chunk-set.ts';
 import { encodeMessage, type Message } from '../../src/exchange/message.ts';
-import { AGENT_FLAGS } from '../../src/launch/v8-flags.js';
+import { AGENT_ENV, AGENT_FLAGS } from '../../src/launch/agent-process.js';
 import { silentLog } from '../../src/observe/log.ts';
 import { createMetrics } from '../../src/observe/metrics.ts';
 import { createSwarm } from '../../src/swarm/swarm.ts';
@@ -39,6 +39,7 @@ suite('a swarm under attack', { timeout: 120_000 }, () => {
     const members = [victimKey, attackerKey, friendKey].map(idOf);
     const victim = fork(new URL('./victim.ts', import.meta.url), [JSON.stringify({ members, seed: SEED })], {
       execArgv: ['--expose-gc', ...AGENT_FLAGS],
+      env: { ...process.env, ...AGENT_ENV },
     });
     try {
       const ready = await report(victim, 'ready');

@@ -39,11 +39,10 @@ if (import.meta.main) {
   );
   await swarm.share(set);
   const say = (report: VictimReport) => process.send?.(report);
-  process.on('message', async () => {
+  process.on('message', () => {
     // What the fake store remembers for its tests is not what we are after.
     store.asked.length = 0;
-    // Pages that a flood left half empty are no growth: they are emptied, as V8 does when memory is short.
-    await globalThis.gc?.({ type: 'major', execution: 'async', flavor: 'last-resort' });
+    globalThis.gc?.();
     const { heapUsed, external } = process.memoryUsage();
     const rss = Number(/VmRSS:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024;
     say({ said: 'memory', rss, held: heapUsed + external });
