@@ -2,8 +2,7 @@
 
 /**
  * How an agent's Node is started: with a young generation of one size. V8's own starts small, and promotes what is
- * about to die; while it grows, a flood of small packets looks like a
- * leak.
+ * about to die; while it grows, a flood of small packets looks like a leak.
  */
 export const AGENT_FLAGS = ['--max-semi-space-size=16', '--min-semi-space-size=16'];
 
