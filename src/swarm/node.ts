@@ -3,19 +3,18 @@ import { yamux } from '@chainsafe/libp2p-yamux';
 import { bootstrap } from '@libp2p/bootstrap';
 import { type GossipSub, gossipsub, StrictSign } from '@libp2p/gossipsub';
 import { type Identify, identify } from '@libp2p/identify';
-import type { ConnectionGater, Libp2p, PeerDiscovery, PeerInfo, PrivateKey } from '@libp2p/interface';
+import type { ConnectionGater, Libp2p, PrivateKey } from '@libp2p/interface';
 import { type KadDHT, kadDHT, passthroughMapper } from '@libp2p/kad-dht';
-import { mdns } from '@libp2p/mdns';
+import { peerIdFromString } from '@libp2p/peer-id';
 import { type Ping, ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
 import { createLibp2p } from 'libp2p';
 import { corked } from './corked.ts';
+import { segmentDiscovery } from './segment-discovery.ts';
 import { sparing } from './sparing.ts';
 import { TRANSPORT } from './transport.ts';
 
 export const DHT_PROTOCOL = '/bootmesh/kad/1.0.0';
-/** Service name of the segment's multicast DNS, so that other libp2p programs are not asked. */
-const MDNS_TAG = '_bootmesh._udp.local';
 
 /** Largest gossiped message, bytes. */
 export const MAX_GOSSIP_BYTES = 16 * 1024;
@@ -34,12 +33,14 @@ export interface NodeOptions {
 }
 
 /** The libp2p node, started: TCP, Noise, Yamux, identify, ping, gossipsub, and a Kademlia DHT of the fleet's own. */
-export function createNode(
+export async function createNode(
   deps: { readonly privateKey: PrivateKey; readonly gate: ConnectionGater; admits(peerId: string): boolean },
   options: NodeOptions,
 ): Promise<SwarmNode> {
   const discovery = options.bootstrap.length > 0 ? [bootstrap({ list: [...options.bootstrap] })] : [];
-  return createLibp2p({
+  const connected = (peerId: string) => (node?.getConnections(peerIdFromString(peerId)).length ?? 0) > 0;
+  let node: SwarmNode | undefined;
+  node = await createLibp2p({
     privateKey: deps.privateKey,
     addresses: { listen: [...options.listen] },
     transports: [tcp(TRANSPORT.tcp)],
@@ -58,7 +59,7 @@ export function createNode(
     },
     // `Vigil` asks only those who are silent.
     connectionMonitor: { enabled: false },
-    peerDiscovery: options.mdns ? [...discovery, membersOnly(deps.admits)] : discovery,
+    peerDiscovery: options.mdns ? [...discovery, segmentDiscovery({ admits: deps.admits, connected })] : discovery,
     services: {
       identify: identify({ maxMessageSize: 8192 }),
       ping: ping(),
@@ -82,15 +83,5 @@ export function createNode(
       }),
     },
   });
-}
-
-/** mDNS that mentions members only: the peer store must not grow with what a stranger shouts on the segment. */
-function membersOnly(admits: (peerId: string) => boolean) {
-  return (components: Parameters<ReturnType<typeof mdns>>[0]): PeerDiscovery => {
-    const inner = mdns({ serviceTag: MDNS_TAG, interval: 10_000 })(components);
-    const dispatch = inner.dispatchEvent.bind(inner);
-    inner.dispatchEvent = (event: Event) =>
-      event.type === 'peer' && !admits((event as CustomEvent<PeerInfo>).detail.id.toString()) ? false : dispatch(event);
-    return inner;
-  };
+  return node;
 }

@@ -8,8 +8,12 @@ const WALK_MS = 8_000;
 const MAX_PROVIDERS = 8;
 /** Names that we announce; the DHT republishes them by itself once they are told. */
 const MAX_PROVIDED = 1024;
-/** After a connection, more are awaited for this long before we announce again, milliseconds. */
-const REPROVIDE_PAUSE_MS = 500;
+/** After a connection, or a name, more are awaited for this long before we announce, milliseconds. */
+const PAUSE_MS = 500;
+/** A copy that a download made is announced within this time, as all of its site are made at once, milliseconds… */
+const COPY_MS = 30_000;
+/** …and one that is still being made after this time, milliseconds. */
+const PART_MS = 60_000;
 /** Kademlia's k: with this many peers told, more of them change nothing. */
 const ENOUGH_PEERS = 20;
 /** The same name is not looked up again for this long, milliseconds. */
@@ -22,10 +26,10 @@ export class Providers implements Disposable {
   readonly #admits: (peerId: string) => boolean;
   readonly #abort = new AbortController();
   readonly #lookups = new Map<string, number>();
-  /** What we announce, and how many peers we had when we last did. */
-  readonly #provided = new Map<string, { readonly cid: CID; told: number }>();
+  readonly #provided = new Map<string, Provided>();
   #announcing = Promise.resolve();
   #timer: NodeJS.Timeout | undefined;
+  #timerAt = Number.POSITIVE_INFINITY;
 
   constructor(deps: { readonly node: SwarmNode; readonly log: Log; admits(peerId: string): boolean }) {
     this.#node = deps.node;
@@ -33,12 +37,19 @@ export class Providers implements Disposable {
     this.#admits = deps.admits;
   }
 
-  /** Says in the DHT that we hold (part of) `cid`. Fails quietly: connected peers know without it. */
-  provide(cid: CID): void {
+  /**
+   * Says in the DHT that we hold `cid`: a seed soon, a copy or a part of one when its download does not need the
+   * processor any more. Fails quietly: connected peers know without it.
+   */
+  provide(cid: CID, kind: 'seed' | 'copy' | 'part'): void {
     const key = cid.toString();
-    if (this.#provided.has(key) || this.#provided.size >= MAX_PROVIDED) return;
-    this.#provided.set(key, { cid, told: 0 });
-    this.#announceSoon();
+    const known = this.#provided.get(key);
+    if (known === undefined && this.#provided.size >= MAX_PROVIDED) return;
+    const at =
+      performance.now() + { seed: 0, copy: Math.random() * COPY_MS, part: (1 + Math.random()) * PART_MS }[kind];
+    if (known === undefined) this.#provided.set(key, { cid, told: 0, at });
+    else known.at = Math.min(at, known.at);
+    this.#announceAt(at);
   }
 
   withdraw(cid: CID): void {
@@ -47,7 +58,7 @@ export class Providers implements Disposable {
 
   /** There is somebody more to tell. */
   connected(): void {
-    this.#announceSoon();
+    this.#announceAt(performance.now());
   }
 
   /** Connects to providers of `cid` that are members; resolves to the ids of those that it found. */
@@ -84,18 +95,28 @@ export class Providers implements Disposable {
     clearTimeout(this.#timer);
   }
 
-  #announceSoon(): void {
+  #announceAt(at: number): void {
+    const now = performance.now();
+    const due = Math.max(at, now + PAUSE_MS);
+    if (due >= this.#timerAt) return;
     clearTimeout(this.#timer);
+    this.#timerAt = due;
     this.#timer = setTimeout(() => {
+      this.#timerAt = Number.POSITIVE_INFINITY;
       this.#announcing = this.#announcing.then(() => this.#announce());
-    }, REPROVIDE_PAUSE_MS).unref();
+    }, due - now).unref();
   }
 
-  /** Tells the peers nearest to each name, one name after the other: a walk each. */
+  /** Tells the peers nearest to each name that is due, one name after the other: a walk each. */
   async #announce(): Promise<void> {
+    let next = Number.POSITIVE_INFINITY;
     for (const [key, entry] of [...this.#provided]) {
       const peers = Math.min(this.#node.getPeers().length, ENOUGH_PEERS);
-      if (this.#abort.signal.aborted || entry.told >= peers || !this.#provided.has(key)) continue;
+      if (this.#abort.signal.aborted || !worthTelling(entry.told, peers) || !this.#provided.has(key)) continue;
+      if (entry.at > performance.now()) {
+        next = Math.min(next, entry.at);
+        continue;
+      }
       try {
         for await (const _ of this.#node.services.dht.provide(entry.cid, { signal: this.#signal() }));
         entry.told = peers;
@@ -103,9 +124,23 @@ export class Providers implements Disposable {
         this.#log.debug('not announced in the dht', { cid: key, error });
       }
     }
+    if (next < Number.POSITIVE_INFINITY && !this.#abort.signal.aborted) this.#announceAt(next);
   }
 
   #signal(other?: AbortSignal): AbortSignal {
     return AbortSignal.any([this.#abort.signal, AbortSignal.timeout(WALK_MS), ...(other ? [other] : [])]);
   }
+}
+
+interface Provided {
+  readonly cid: CID;
+  /** How many peers we had when we last announced it. */
+  told: number;
+  /** Not announced before, by `performance.now()`. */
+  at: number;
+}
+
+/** A site's nodes come up one after the other: each of them is no reason to tell all of them again. */
+function worthTelling(told: number, peers: number): boolean {
+  return peers >= 2 * told && peers > 0 && told < ENOUGH_PEERS;
 }

@@ -122,8 +122,8 @@ export class Swarm implements AsyncDisposable {
 
   /** Serves what we hold of the set, whole or in part, and says so in the DHT. */
   async share(set: ChunkSet): Promise<void> {
-    await this.#exchange.open(set);
-    this.#parts.providers.provide(set.id);
+    const { have } = await this.#exchange.open(set);
+    this.#parts.providers.provide(set.id, have.complete ? 'seed' : 'part');
   }
 
   /**
@@ -167,7 +167,7 @@ export class Swarm implements AsyncDisposable {
     session.join(options.priority, onStored);
     try {
       await Promise.race([session.done.promise, aborted.promise]);
-      this.#parts.providers.provide(set.id);
+      this.#parts.providers.provide(set.id, 'copy');
       return session.report(startedAt);
     } finally {
       options.signal.removeEventListener('abort', abort);
