@@ -64,6 +64,8 @@ const MAX_PEERS = 50;
 const MAX_FAR_PEERS = 10;
 /** A reader is told that nobody has the chunk after this long, milliseconds. */
 const NO_SOURCE_MS = 2_000;
+/** The peers that we see have this long to say what they hold before others are sought, milliseconds. */
+const SEEK_MS = 1_000;
 
 /**
  * Getting one set: shared by everyone here who wants it, whole or in parts. Ends when the last one leaves. It carries
@@ -264,7 +266,8 @@ export class Session implements RequestOwner {
     if (this.#closed) return;
     for (const [index, { since, settle }] of this.#urgent)
       if (now - since >= NO_SOURCE_MS && !this.#download.attainable(index)) settle.resolve(false);
-    if (!this.#download.sources && this.#download.wanted > 0) this.#deps.seek(this.local);
+    const heard = this.#settled && now - this.startedAt >= SEEK_MS;
+    if (heard && !this.#download.sources && this.#download.wanted > 0) this.#deps.seek(this.local);
   }
 
   bytes(asked: Asked, request: PendingRequest, bytes: Uint8Array, encoded?: Encoded): void {

@@ -10,7 +10,7 @@ const MAX_PROVIDERS = 8;
 const MAX_PROVIDED = 1024;
 /** After a connection, or a name, more are awaited for this long before we announce, milliseconds. */
 const PAUSE_MS = 500;
-/** A copy that a download made is announced within this time, as all of its site are made at once, milliseconds… */
+/** A copy that a download made is announced after this time, or twice as much: all of a site are made at once, milliseconds… */
 const COPY_MS = 30_000;
 /** …and one that is still being made after this time, milliseconds. */
 const PART_MS = 60_000;
@@ -46,7 +46,7 @@ export class Providers implements Disposable {
     const known = this.#provided.get(key);
     if (known === undefined && this.#provided.size >= MAX_PROVIDED) return;
     const at =
-      performance.now() + { seed: 0, copy: Math.random() * COPY_MS, part: (1 + Math.random()) * PART_MS }[kind];
+      performance.now() + { seed: 0, copy: (1 + Math.random()) * COPY_MS, part: (1 + Math.random()) * PART_MS }[kind];
     if (known === undefined) this.#provided.set(key, { cid, told: 0, at });
     else known.at = Math.min(at, known.at);
     this.#announceAt(at);
