@@ -190,12 +190,16 @@ export class LocalOperations implements Operations {
   async pin(input: OperationInput<'pin'>, { signal, onProgress }: OperationOptions): Promise<PinLine> {
     const cid = parseCid(input.cid);
     const name = input.name ?? input.cid;
-    await this.#node.store.pins.pin(name, cid);
+    const refused = new AbortController();
+    // It holds at once, and reaches the disk while the chunks come.
+    const pinned = this.#node.store.pins.pin(name, cid);
+    pinned.catch((error: unknown) => refused.abort(error));
     await this.#node.artifacts.fetch(cid, {
-      signal,
+      signal: AbortSignal.any([signal, refused.signal]),
       priority: 'foreground',
       onProgress: (done) => onProgress?.({ phase: 'fetch', ...done }),
     });
+    await pinned;
     return this.#pinLine(name, cid);
   }
 

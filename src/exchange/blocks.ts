@@ -44,20 +44,24 @@ export class Blocks implements ChunkSource {
       .slice(0, MAX_ASKED);
     const { down } = this.#deps;
     const block = { cid, like: options.like };
-    let found = await askInTurn(block, connected, down, options.signal);
+    const alone = connected[0] !== undefined && this.#isGiver(connected[0]);
+    let found = await askInTurn(block, connected, { down, alone }, options.signal);
     if (found === undefined) {
       const providers = await this.#deps.providers(cid, options);
       const others = providers.filter((link) => !connected.includes(link));
-      found = await askInTurn(block, others, down, options.signal);
+      found = await askInTurn(block, others, { down, alone: false }, options.signal);
     }
     if (found !== undefined) this.#giver = { link: found.link, at: performance.now() };
     return found?.bytes;
   }
 
+  #isGiver(link: Link): boolean {
+    return this.#giver?.link === link && performance.now() - this.#giver.at < GIVER_MS;
+  }
+
   /** The lower, the sooner. */
   #rankOf(link: Link): number {
-    const gave = this.#giver?.link === link && performance.now() - this.#giver.at < GIVER_MS;
-    return (gave ? -1 : 0) + (link.near ? 0 : 2) + (link.stalled ? 4 : 0) + Math.random();
+    return (this.#isGiver(link) ? -1 : 0) + (link.near ? 0 : 2) + (link.stalled ? 4 : 0) + Math.random();
   }
 }
 
@@ -66,11 +70,14 @@ interface Found {
   readonly link: Link;
 }
 
-/** Resolves with the first bytes, or with undefined when all have said no. */
+/**
+ * Resolves with the first bytes, or with undefined when all have said no.
+ * @param alone the first link is asked alone at first: it will have the block
+ */
 async function askInTurn(
   block: Pick<Ask, 'cid' | 'like'>,
   links: readonly Link[],
-  down: Throttle,
+  { down, alone }: { readonly down: Throttle; readonly alone: boolean },
   signal: AbortSignal,
 ): Promise<Found | undefined> {
   if (links.length === 0) return undefined;
@@ -81,26 +88,31 @@ async function askInTurn(
   let timer: NodeJS.Timeout | undefined;
   const over = new AbortController();
   const askNext = () => {
-    clearTimeout(timer);
     const link = links[next];
     next += 1;
     if (link === undefined) return;
     const move = { near: link.near, bytes: BLOCK_BYTES, priority: 'urgent' } as const;
     down.turn(move, over).then((grant) => ask(link, grant), result.reject);
   };
+  // What comes twice should not cross the uplink.
+  const askMore = () => {
+    askNext();
+    while (next < AT_ONCE && links[next - 1]?.near && links[next]?.near) askNext();
+  };
   const ask = (link: Link, grant: Grant) => {
     if (link.closed || over.signal.aborted) {
       grant.dropped();
       return fail();
     }
-    timer = setTimeout(askNext, HEDGE_MS);
+    clearTimeout(timer);
+    timer = setTimeout(askMore, HEDGE_MS);
     const [request] = link.ask(owner, [{ ...block, size: undefined, priority: 'urgent' }]);
     if (request) asked.push({ link, request });
   };
   const fail = () => {
     open -= 1;
     if (open === 0) return result.resolve(undefined);
-    askNext();
+    askMore();
   };
   const bytes = (from: Asked, _: PendingRequest, given: Uint8Array) => {
     const link = links.find((one) => one === from);
@@ -109,9 +121,8 @@ async function askInTurn(
   const owner = { bytes, ended: fail };
   const abort = () => result.reject(signal.reason);
   signal.addEventListener('abort', abort, { once: true });
-  askNext();
-  // What comes twice should not cross the uplink.
-  while (next < AT_ONCE && links[next - 1]?.near && links[next]?.near) askNext();
+  if (alone) askNext();
+  else askMore();
   try {
     return await result.promise;
   } finally {
