@@ -2,6 +2,7 @@ import { decode, encode } from '@ipld/dag-pb';
 import { UnixFS } from 'ipfs-unixfs';
 import type { CID } from 'multiformats/cid';
 import { type Chunk, type ChunkRef, chunkCid, DAG_PB, MAX_CHUNK_BYTES, RAW } from './chunk.ts';
+import { readPlainNode } from './plain-node.ts';
 
 /**
  * Children of one node. Part of the layout that the golden CID pins: as in the IPFS profile `unixfs-v1-2025`
@@ -76,6 +77,8 @@ export function decodeNode(cid: CID, bytes: Uint8Array): ChunkRef[] {
 
 function parse(cid: CID, bytes: Uint8Array): { file: UnixFS; links: CID[] } {
   try {
+    const plain = readPlainNode(bytes);
+    if (plain !== undefined) return { file: UnixFS.unmarshal(plain.data), links: plain.links };
     const node = decode(bytes);
     if (!node.Data) throw new Error('no UnixFS data');
     return { file: UnixFS.unmarshal(node.Data), links: node.Links.map((link) => link.Hash) };

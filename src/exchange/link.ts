@@ -169,7 +169,8 @@ export class Link {
   /** Room for the bytes was taken of the throttle by whoever asks: `sizeOf` each. */
   ask(owner: RequestOwner, asks: readonly Ask[]): PendingRequest[] {
     const now = performance.now();
-    this.#lanes.want();
+    // A single block is not worth a lane.
+    if (asks.some(({ place }) => place !== undefined)) this.#lanes.want();
     const requests = asks.map((ask): PendingRequest => {
       const request = {
         ...ask,
