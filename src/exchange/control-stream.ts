@@ -15,7 +15,7 @@ export interface ControlEvents {
   onClose(error?: Error): void;
 }
 
-/** News are told to many peers at a time: what was encoded for one is sent to the others as it is. */
+/** News are told to many peers at a time: what was encoded for one, prefix and all, is sent to the others as it is. */
 const encodings = new WeakMap<Message, Uint8Array>();
 
 /** By what messages leave. */
@@ -91,11 +91,11 @@ export class ControlStream {
     if (this.#closed) return;
     let bytes = encodings.get(message);
     if (bytes === undefined) {
-      bytes = encodeMessage(message);
+      bytes = prefixed(encodeMessage(message));
       encodings.set(message, bytes);
     }
-    this.#unsent.push(prefix(bytes.length), bytes);
-    this.#unsentBytes += bytes.length + MAX_PREFIX_BYTES;
+    this.#unsent.push(bytes);
+    this.#unsentBytes += bytes.length;
     if (this.#unsentBytes > MAX_UNSENT_BYTES) {
       this.close(new Error('the peer does not read its messages'));
       return;
@@ -143,7 +143,8 @@ export class ControlStream {
 
   #sendUnsent(): void {
     if (this.#closed || this.#unsent.length === 0) return;
-    const bytes = Buffer.concat(this.#unsent);
+    const [only, ...more] = this.#unsent;
+    const bytes = only !== undefined && more.length === 0 ? only : Buffer.concat(this.#unsent);
     this.#unsent = [];
     this.#unsentBytes = 0;
     this.#carried += bytes.length;
@@ -155,12 +156,16 @@ export class ControlStream {
   }
 }
 
-/** Unsigned varint (multiformats), as protobuf and libp2p prefix their messages. */
-function prefix(length: number): Uint8Array {
-  const bytes: number[] = [];
-  let rest = length;
-  for (; rest >= 0x80; rest >>>= 7) bytes.push((rest & 0x7f) | 0x80);
-  return Uint8Array.of(...bytes, rest);
+/** After its length as an unsigned varint (multiformats), as protobuf and libp2p prefix their messages. */
+function prefixed(message: Uint8Array): Uint8Array {
+  const prefix: number[] = [];
+  let rest = message.length;
+  for (; rest >= 0x80; rest >>>= 7) prefix.push((rest & 0x7f) | 0x80);
+  prefix.push(rest);
+  const bytes = Buffer.allocUnsafe(prefix.length + message.length);
+  bytes.set(prefix);
+  bytes.set(message, prefix.length);
+  return bytes;
 }
 
 /** Byte pieces in, whole messages out. A prefix past the limit is refused before anything is kept for it. */

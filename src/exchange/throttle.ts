@@ -141,6 +141,19 @@ export class Throttle implements Disposable {
   async turn(move: Move, { signal }: { readonly signal: AbortSignal }): Promise<Grant> {
     signal.throwIfAborted();
     const { near, bytes } = move;
+    const now = performance.now();
+    if (this.#waiting.length === 0 && this.#cap.fits(near, bytes, now)) {
+      if (!near) this.#usedUplinkAt = now;
+      this.#cap.take(near, bytes, now);
+    } else await this.#wait(move, signal);
+    return {
+      moved: (count) => this.arrived(near, bytes, count),
+      dropped: () => this.dropped(near, bytes),
+    };
+  }
+
+  /** Resolves when it is their turn, and they have room. */
+  async #wait(move: Move, signal: AbortSignal): Promise<void> {
     const waiter = { ...move, granted: Promise.withResolvers<void>() };
     const abort = () => {
       const at = this.#waiting.indexOf(waiter);
@@ -156,10 +169,6 @@ export class Throttle implements Disposable {
     } finally {
       signal.removeEventListener('abort', abort);
     }
-    return {
-      moved: (count) => this.arrived(near, bytes, count),
-      dropped: () => this.dropped(near, bytes),
-    };
   }
 
   [Symbol.dispose](): void {
