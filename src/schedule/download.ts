@@ -71,7 +71,7 @@ const LOOK_AGAIN_MS = 40;
 /** Claims that did not become a chunk are forgotten after so many of the times that such a chunk takes us… */
 const CLAIM_TIMES = 4;
 /** …within these bounds, milliseconds. */
-const CLAIM_MS = [3_000, 15_000] as const;
+const CLAIM_MS = [6_000, 15_000] as const;
 
 /**
  * One node's download of one set: what is asked of whom, and when that is given up. It decides alone by what it is

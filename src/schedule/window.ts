@@ -88,7 +88,9 @@ export class Window {
     this.#busySince = now;
     if (this.#busyMs >= SAMPLE_MS || this.#sampleBytes >= SAMPLE_WINDOWS * this.target) {
       const sample = (this.#sampleBytes * 1000) / Math.max(1, this.#busyMs);
-      this.#rate = this.#rate === 0 ? sample : this.#rate * 0.6 + sample * 0.4;
+      const mean = this.#rate === 0 ? sample : this.#rate * 0.6 + sample * 0.4;
+      // What piled up while this process was busy arrives faster than any link: no sample more than doubles the window.
+      this.#rate = Math.min(mean, (2 * this.target * 1000) / (this.#delay + this.#options.queueMs));
       this.#busyMs = 0;
       this.#sampleBytes = 0;
     }
