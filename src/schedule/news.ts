@@ -5,9 +5,9 @@ export interface NewsOptions {
   readonly nearShortestMs: number;
   /** …and at most this. @default 250 */
   readonly nearLongestMs: number;
-  /** Peers outside our site hear of us at most once in this time, milliseconds… @default 1000 */
+  /** Peers outside our site hear of us at most once in this time, milliseconds… @default 2000 */
   readonly farMs: number;
-  /** …and in this many milliseconds for each of them. @default 125 */
+  /** …and in this many milliseconds for each of them. @default 250 */
   readonly farMsPerLink: number;
   /** A neighbour that downloads with us hears of us this often at least while we download, milliseconds. @default 200 */
   readonly beatMs: number;
@@ -17,8 +17,8 @@ export const NEWS_DEFAULTS: NewsOptions = {
   nearMsPerLink: 4,
   nearShortestMs: 5,
   nearLongestMs: 250,
-  farMs: 1_000,
-  farMsPerLink: 125,
+  farMs: 2_000,
+  farMsPerLink: 250,
   beatMs: 200,
 };
 

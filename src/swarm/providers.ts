@@ -13,7 +13,7 @@ const PAUSE_MS = 500;
 /** A copy that a download made is announced after this time, or twice as much: all of a site are made at once, milliseconds… */
 const COPY_MS = 30_000;
 /** …and one that is still being made after this time, milliseconds. */
-const PART_MS = 60_000;
+const PART_MS = 300_000;
 /** Kademlia's k: with this many peers told, more of them change nothing. */
 const ENOUGH_PEERS = 20;
 /** The same name is not looked up again for this long, milliseconds. */
