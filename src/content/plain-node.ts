@@ -20,8 +20,8 @@ const MULTIHASH = [SHA2_256, 32] as const;
 
 /**
  * Reads the usual form of a manifest's node, and none other: undefined when anything in it is written otherwise, which
- * is for the dag-pb codec to judge. A node that starts is as fast as its first manifest, and the codec, which can read
- * everything, takes ten times as long for its first few thousand links.
+ * is for the dag-pb codec to judge. The codec reads everything, at a price where nothing has been compiled yet: with it
+ * the first manifest of a process, 3,436 links, took 50 ms of processor time, without it 25.
  */
 export function readPlainNode(bytes: Uint8Array): PlainNode | undefined {
   const links: CID[] = [];
