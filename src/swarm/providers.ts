@@ -10,9 +10,9 @@ const MAX_PROVIDERS = 8;
 const MAX_PROVIDED = 1024;
 /** After a connection, or a name, more are awaited for this long before we announce, milliseconds. */
 const PAUSE_MS = 500;
-/** A copy that a download made is announced after this time, or twice as much: all of a site are made at once, milliseconds… */
+/** A copy is announced between once and twice this time after its download, as a site's are made at once, milliseconds… */
 const COPY_MS = 30_000;
-/** …and one that is still being made after this time, milliseconds. */
+/** …and one that is still being made so long after its beginning, milliseconds. */
 const PART_MS = 300_000;
 /** Kademlia's k: with this many peers told, more of them change nothing. */
 const ENOUGH_PEERS = 20;

@@ -39,6 +39,17 @@ suite('window', () => {
     assert.equal(window.target, WINDOW_DEFAULTS.ceiling);
   });
 
+  test('what piled up and is read in a moment does not make a slow link look fast', () => {
+    const window = new Window();
+    const chunk = 64 * 1024;
+    for (let now = 0; now < 100; now += 4) {
+      const before = window.target;
+      for (let n = 0; n < 4; n += 1) window.asked(chunk, now);
+      for (let n = 0; n < 4; n += 1) window.delivered(chunk, 400, now + 1);
+      assert.ok(window.target <= 2 * before, `${before} bytes, then ${window.target}`);
+    }
+  });
+
   test('keeps a long link busy', () => {
     const rate = 10e6;
     const window = transfer(rate, 100, 10);

@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict';
+import { suite, test } from 'node:test';
+import type { CID } from 'multiformats/cid';
+import { chunkCid } from '../../src/content/chunk.ts';
+import { Blocks } from '../../src/exchange/blocks.ts';
+import type { Link } from '../../src/exchange/link.ts';
+import type { Ask, PendingRequest, RequestOwner } from '../../src/exchange/request.ts';
+import { Throttle } from '../../src/exchange/throttle.ts';
+
+const BYTES = Uint8Array.of(1, 2, 3);
+
+/** A neighbour that answers at once, and remembers what it was asked for. */
+class Neighbour {
+  readonly near = true;
+  readonly stalled = false;
+  readonly closed = false;
+  asked = 0;
+  readonly peerId: string;
+  readonly #holds: readonly CID[];
+
+  constructor(peerId: string, holds: readonly CID[] = []) {
+    this.peerId = peerId;
+    this.#holds = holds;
+  }
+
+  ask(owner: RequestOwner, [ask]: readonly Ask[]): PendingRequest[] {
+    this.asked += 1;
+    const request = { ...ask } as PendingRequest;
+    const holds = this.#holds.some((cid) => cid.equals(request.cid));
+    queueMicrotask(() => (holds ? owner.bytes(this, request, BYTES) : owner.ended(this, request, 'missing')));
+    return [request];
+  }
+
+  cancel(): void {}
+}
+
+suite('blocks', () => {
+  test('who gave the last one is asked alone for the next; when it says no, the others are', async () => {
+    const [first, second, third] = [1, 2, 3].map((n) => chunkCid(Uint8Array.of(n)));
+    assert.ok(first && second && third);
+    const giver = new Neighbour('giver', [first, second]);
+    const other = new Neighbour('other', [third]);
+    const all = [giver, other, ...Array.from({ length: 6 }, (_, n) => new Neighbour(`empty ${n}`))];
+    using down = new Throttle();
+    const blocks = new Blocks({
+      links: () => all as unknown as Link[],
+      down,
+      providers: async () => [],
+    });
+    const signal = AbortSignal.timeout(5_000);
+    const asked = () => all.reduce((sum, neighbour) => sum + neighbour.asked, 0);
+    assert.deepEqual(await blocks.get(first, { signal }), BYTES);
+    assert.ok(asked() > 1, 'all at once while nobody is known to have it');
+    const before = asked();
+    assert.deepEqual(await blocks.get(second, { signal }), BYTES);
+    assert.equal(asked(), before + 1);
+    assert.equal(giver.asked, 2);
+    assert.deepEqual(await blocks.get(third, { signal }), BYTES);
+    assert.equal(giver.asked, 3);
+    assert.equal(await blocks.get(chunkCid(Uint8Array.of(4)), { signal }), undefined);
+  });
+});
