@@ -61,6 +61,8 @@ export interface ExchangeDeps {
 const TICK_MS = 200;
 /** How much of a timer's lateness is remembered from tick to tick. */
 const LATE_KEPT = 0.8;
+/** Neighbours whose fast lane is opened before anything is asked of them: a download that starts finds it there. */
+const STANDING_LANES = 64;
 /** While others boot, prefetch gets this share of each peer's window. */
 const BACKGROUND_SHARE = 0.25;
 
@@ -274,6 +276,7 @@ export class Exchange implements Disposable {
   }
 
   #ready(link: Link): void {
+    if (link.near && this.links.ready().length <= STANDING_LANES) link.prepare();
     for (const session of this.#sessions.values()) session.approach(link);
     this.#uplink.met(link);
     this.#deps.onLink(link);

@@ -2,7 +2,8 @@ import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client';
 
 /** What a room counts with; injected, so that two agents in one process never share a counter. */
 export interface Metrics {
-  counter<L extends string>(name: string, help: string, labels?: readonly L[]): Counter<L>;
+  /** @param collect called before the counts are told, for what counts itself meanwhile */
+  counter<L extends string>(name: string, help: string, labels?: readonly L[], collect?: () => void): Counter<L>;
   gauge<L extends string>(name: string, help: string, labels?: readonly L[]): Gauge<L>;
   /** The Prometheus text exposition of everything counted so far. */
   text(): Promise<string>;
@@ -13,9 +14,12 @@ export function createMetrics(options: { readonly process?: boolean } = {}): Met
   const registry = new Registry();
   if (options.process) collectDefaultMetrics({ register: registry });
   return {
-    counter: <L extends string>(name: string, help: string, labels: readonly L[] = []) =>
+    counter: <L extends string>(name: string, help: string, labels: readonly L[] = [], collect?: () => void) =>
       (registry.getSingleMetric(`bootmesh_${name}`) as Counter<L> | undefined) ??
-      new Counter<L>({ name: `bootmesh_${name}`, help, labelNames: [...labels], registers: [registry] }),
+      new Counter<L>({
+        ...{ name: `bootmesh_${name}`, help, labelNames: [...labels], registers: [registry] },
+        ...(collect && { collect }),
+      }),
     gauge: <L extends string>(name: string, help: string, labels: readonly L[] = []) =>
       (registry.getSingleMetric(`bootmesh_${name}`) as Gauge<L> | undefined) ??
       new Gauge<L>({ name: `bootmesh_${name}`, help, labelNames: [...labels], registers: [registry] }),

@@ -33,16 +33,15 @@ const CHUNK_BYTES = 64 * 1024;
 /** Which chunk from whom next: one round of choosing among the peers that have room. */
 export class Choice {
   readonly #deps: ChoiceDeps;
-  /** Bytes that may be asked of each peer. */
-  readonly #room: ReadonlyMap<Holder, number>;
-  readonly #taken = new Map<Holder, number>();
+  /** Peers with room. */
+  readonly #holders: readonly Holder[];
   #uplinkFull = false;
   #budget: number;
   #count: number;
 
-  constructor(deps: ChoiceDeps, room: ReadonlyMap<Holder, number>, { budget, count }: Limits) {
+  constructor(deps: ChoiceDeps, holders: readonly Holder[], { budget, count }: Limits) {
     this.#deps = deps;
-    this.#room = room;
+    this.#holders = holders;
     this.#budget = budget;
     this.#count = count;
   }
@@ -93,13 +92,15 @@ export class Choice {
   copies(): void {
     const { shelf } = this.#deps.prospects;
     const spreaders = this.#open(({ remote, seed }) => remote.near && !seed);
+    if (spreaders.length === 0) return;
     let looks = this.#looks(spreaders);
     for (let rank = THEIRS + 1; rank < shelf.ranks; rank += 1) {
+      if (shelf.countOf(rank) === 0) continue;
       for (const index of shelf.sample(rank, looks, this.#deps.random)) {
         if (this.#over || spreaders.length === 0) return;
         looks -= 1;
         const holder = this.#take(index, spreaders);
-        if (holder !== undefined && this.#roomOf(holder) <= 0) spreaders.splice(spreaders.indexOf(holder), 1);
+        if (holder !== undefined && holder.room <= 0) spreaders.splice(spreaders.indexOf(holder), 1);
       }
     }
   }
@@ -109,15 +110,11 @@ export class Choice {
   }
 
   #open(which: (holder: Holder) => boolean): Holder[] {
-    return [...this.#room.keys()].filter((holder) => which(holder) && this.#roomOf(holder) > 0);
-  }
-
-  #roomOf(holder: Holder): number {
-    return (this.#room.get(holder) ?? 0) - (this.#taken.get(holder) ?? 0);
+    return this.#holders.filter((holder) => holder.room > 0 && which(holder));
   }
 
   #looks(holders: readonly Holder[]): number {
-    const room = holders.reduce((sum, holder) => sum + this.#roomOf(holder), 0);
+    const room = holders.reduce((sum, holder) => sum + holder.room, 0);
     return LEAST_LOOKS + LOOKS_PER_CHUNK * Math.ceil(Math.min(room, this.#budget) / CHUNK_BYTES);
   }
 
@@ -127,7 +124,7 @@ export class Choice {
       if (this.#deps.claimed(index)) continue;
       if (may !== undefined && (this.#idlest(holders, index) === undefined || !may(index))) continue;
       const holder = this.#take(index, holders);
-      if (holder !== undefined && this.#roomOf(holder) <= 0) holders.splice(holders.indexOf(holder), 1);
+      if (holder !== undefined && holder.room <= 0) holders.splice(holders.indexOf(holder), 1);
     }
   }
 
@@ -141,7 +138,7 @@ export class Choice {
       this.#uplinkFull = true;
       return undefined;
     }
-    this.#taken.set(holder, (this.#taken.get(holder) ?? 0) + size);
+    holder.room -= size;
     this.#budget -= size;
     this.#count -= 1;
     this.#deps.ask(index, holder);
@@ -155,8 +152,10 @@ export class Choice {
     let ties = 0;
     for (const holder of holders) {
       if (this.#uplinkFull && !holder.remote.near) continue;
-      const part = this.#roomOf(holder) / holder.remote.window.target;
-      if (part <= 0 || part < most || !holder.holds(index) || holder.flights.has(index)) continue;
+      const { room } = holder;
+      if (room <= 0) continue;
+      const part = room / holder.remote.window.target;
+      if (part < most || !holder.holds(index) || holder.flights.has(index)) continue;
       ties = part > most ? 1 : ties + 1;
       most = part;
       if (ties === 1 || this.#deps.random() * ties < 1) best = holder;

@@ -245,10 +245,9 @@ export class Download {
     this.#watching.graceMs = LATE_TIMES * lateMs;
     this.#prospects.graceMs = LATE_TIMES * lateMs;
     const stalled = this.#watching.isDue(now) ? this.#watch(now) : [];
-    const open = (index: number) => this.#prospects.shelf.has(index) && this.#prospects.spread(index) === 0;
-    this.#claims.takeBack(now, open);
-    const room = budget > 0 && this.#prospects.useful > 0 ? this.#room(now, share) : new Map<Holder, number>();
-    if (room.size === 0) return this.#result(stalled);
+    this.#claims.takeBack(now, this.#unfetched);
+    const open = budget > 0 && this.#prospects.useful > 0 ? this.#open(now, share) : [];
+    if (open.length === 0) return this.#result(stalled);
     const lifetime = this.#claimLifetime;
     const claimed = (index: number) => this.#prospects.isClaimed(index, now, lifetime);
     const ask = (index: number, holder: Holder) => this.#fly(index, holder, now);
@@ -261,7 +260,7 @@ export class Download {
       admit,
       ask,
     };
-    const choice = new Choice(deps, room, { budget, count: MAX_ASKS });
+    const choice = new Choice(deps, open, { budget, count: MAX_ASKS });
     if (this.#urgent.size > 0) {
       const overdue = (index: number) => now - (this.#urgent.get(index) ?? now) >= this.#options.urgentMs;
       const ours = (index: number) => this.#prospects.designation.isOurs(index) || overdue(index);
@@ -274,8 +273,7 @@ export class Download {
 
   /** When to plan again if nothing happens before; Infinity when only news can help. */
   wakeAt(now: number): number {
-    const { holders, designation } = this.#prospects;
-    const due = this.#watching.next(now, holders.values(), ({ id }) => designation.has(id));
+    const due = this.#watching.next(now, this.#prospects.holders.values());
     let at = Math.min(due, this.#claims.dueAt(now), this.#lookAt > now ? this.#lookAt : due);
     for (const since of this.#urgent.values()) {
       const overdue = since + this.#options.urgentMs;
@@ -284,17 +282,21 @@ export class Download {
     return Math.max(at, now + 1);
   }
 
+  /** It is wanted, and no neighbour holds it. */
+  readonly #unfetched = (index: number) => this.#prospects.shelf.has(index) && this.#prospects.spread(index) === 0;
+
   /** Peers with room for more, and something to ask them for. */
-  #room(now: number, share: number): Map<Holder, number> {
-    const room = new Map<Holder, number>();
+  #open(now: number, share: number): Holder[] {
+    const open: Holder[] = [];
     for (const holder of this.#prospects.holders.values()) {
       if (holder.useful === 0 || holder.suspect || holder.restUntil > now) continue;
       const { target, room: free, outstanding } = holder.remote.window;
       // Refill by halves: one message and one look at the set for several chunks.
-      if (free > 0 && (free >= target / 2 || outstanding === 0 || this.#urgent.size > 0))
-        room.set(holder, free * share);
+      if (free <= 0 || (free < target / 2 && outstanding > 0 && this.#urgent.size === 0)) continue;
+      holder.room = free * share;
+      open.push(holder);
     }
-    return room;
+    return open;
   }
 
   /** Suspects the silent, gives up the dead, lets the rested come back. Returns those given up. */
@@ -308,8 +310,7 @@ export class Download {
         this.#giveUp(holder, now);
         stalled.push(holder.id);
       } else if (holder.flights.size > 0 && now >= this.#watching.suspectAt(holder)) this.#suspect(holder);
-      silence ||=
-        this.#prospects.designation.has(holder.id) && (!holder.reliable || this.#prospects.isSilent(holder, now));
+      silence ||= holder.takesPart && (!holder.reliable || this.#prospects.isSilent(holder, now));
     }
     if (silence) this.#prospects.designate(now);
     return stalled;

@@ -35,8 +35,12 @@ export class Flights {
   /** It brought the chunk, or nothing. False when there was no such flight. */
   end(index: number, holder: Holder): boolean {
     if (!holder.flights.delete(index)) return false;
-    const rest = (this.#byIndex.get(index) ?? []).filter(({ id }) => id !== holder.id);
-    if (rest.length > 0) this.#byIndex.set(index, rest);
+    const owing = this.#byIndex.get(index);
+    if (owing !== undefined && owing.length > 1)
+      this.#byIndex.set(
+        index,
+        owing.filter(({ id }) => id !== holder.id),
+      );
     else this.#byIndex.delete(index);
     return true;
   }

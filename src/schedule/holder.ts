@@ -35,6 +35,10 @@ export class Holder {
   readonly seed: boolean;
   /** How many chunks that are on our shelf it holds. */
   useful = 0;
+  /** Bytes that may still be asked of it in the plan that is being made. */
+  room = 0;
+  /** First copies are shared with it. */
+  takesPart = false;
   /** Chunks that we asked it for, and when. */
   readonly flights: Map<number, number>;
   /** When it last said anything, of this set. */
@@ -58,6 +62,7 @@ export class Holder {
     this.heardAt = now;
     this.flights = before?.flights ?? new Map();
     this.suspect = before?.suspect ?? false;
+    this.takesPart = before?.takesPart ?? false;
     this.restUntil = before?.restUntil ?? Number.NEGATIVE_INFINITY;
     this.#rest = before ? before.#rest : REST_MS;
     this.#kept = before ? before.#kept : 0;

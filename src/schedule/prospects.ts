@@ -16,6 +16,8 @@ export const OURS = 0;
 export const THEIRS = 1;
 const RANKS = 34;
 
+const NONE: readonly number[] = [];
+
 /** What is still to be had of a set, who holds it, and who of the site fetches what no neighbour holds yet. */
 export class Prospects {
   readonly holders = new Map<string, Holder>();
@@ -68,7 +70,8 @@ export class Prospects {
   }
 
   /** True when it opens a choice that there was not before. */
-  heard(holder: Holder, { added = [], lost = [], claimed = [], unclaimed = [] }: Heard, now: number): boolean {
+  heard(holder: Holder, news: Heard, now: number): boolean {
+    const { added = NONE, lost = NONE, claimed = NONE, unclaimed = NONE } = news;
     const useful = holder.useful;
     holder.heardAt = now;
     if (holder.remote.near)
@@ -79,10 +82,9 @@ export class Prospects {
       if (holder.gained(index)) this.#unclaimed(holder, index);
       this.#changed(holder, index, 1);
     }
-    const takesPart = this.#takesPart(holder, now);
-    const tookPart = this.designation.has(holder.id);
-    if (takesPart !== tookPart) this.designate(now);
-    return holder.useful > useful || unclaimed.length > 0 || lost.length > 0 || takesPart !== tookPart;
+    const other = this.#takesPart(holder, now) !== holder.takesPart;
+    if (other) this.designate(now);
+    return holder.useful > useful || unclaimed.length > 0 || lost.length > 0 || other;
   }
 
   /** It was asked for the chunk and does not have it. */
@@ -143,7 +145,8 @@ export class Prospects {
     const gone = new Set(this.designation.participants);
     gone.delete(this.#self);
     for (const holder of this.holders.values()) {
-      if (!this.#takesPart(holder, now)) continue;
+      holder.takesPart = this.#takesPart(holder, now);
+      if (!holder.takesPart) continue;
       gone.delete(holder.id);
       this.designation.add(holder.id, moved);
     }
@@ -161,15 +164,21 @@ export class Prospects {
 
   /** A neighbour says that it is fetching the chunk, and nothing speaks against it. @param lifetime milliseconds */
   isClaimed(index: number, now: number, lifetime: number): boolean {
-    for (const holder of this.#claimants.get(index) ?? [])
-      if (!this.isSilent(holder, now) && holder.claims(index, now, lifetime)) return true;
+    const claimants = this.#claimants.get(index);
+    if (claimants === undefined) return false;
+    for (const holder of claimants) if (!this.isSilent(holder, now) && holder.claims(index, now, lifetime)) return true;
     return false;
   }
 
   #unclaimed(holder: Holder, index: number): void {
-    const rest = (this.#claimants.get(index) ?? []).filter((one) => one !== holder);
-    if (rest.length > 0) this.#claimants.set(index, rest);
-    else this.#claimants.delete(index);
+    const claimants = this.#claimants.get(index);
+    if (claimants === undefined) return;
+    if (claimants.length > 1)
+      this.#claimants.set(
+        index,
+        claimants.filter((one) => one !== holder),
+      );
+    else if (claimants[0] === holder) this.#claimants.delete(index);
   }
 
   #rankOf(index: number): number {

@@ -67,9 +67,14 @@ export class Shelf {
     const { length } = list;
     if (length === 0 || limit <= 0) return [];
     const start = Math.floor(random() * length);
-    if (length <= 2 * limit) return [...list.slice(start), ...list.slice(0, start)].slice(0, limit);
     // Steps of one random width from a random place: as good as drawing lots, and nothing comes twice.
-    const step = 1 + Math.floor(random() * (Math.floor(length / limit) - 1));
-    return Array.from({ length: limit }, (_, n) => list[(start + n * step) % length] as number);
+    const step = length <= 2 * limit ? 1 : 1 + Math.floor(random() * (Math.floor(length / limit) - 1));
+    const drawn: number[] = [];
+    for (let n = Math.min(limit, length), place = start; n > 0; n -= 1) {
+      drawn.push(list[place] as number);
+      place += step;
+      if (place >= length) place -= length;
+    }
+    return drawn;
   }
 }

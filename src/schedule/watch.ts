@@ -48,16 +48,16 @@ export class Watch {
     return now >= this.#dueAt;
   }
 
-  /** When the next one is due. @param takesPart its silence matters */
-  next(now: number, holders: Iterable<Holder>, takesPart: (holder: Holder) => boolean): number {
+  /** When the next one is due. */
+  next(now: number, holders: Iterable<Holder>): number {
     const all = now >= this.#dueAt;
     if (all) this.#dueAt = Number.POSITIVE_INFINITY;
     for (const holder of all ? holders : this.#changed) {
       if (holder.flights.size > 0)
         this.#dueAt = Math.min(this.#dueAt, holder.suspect ? this.giveUpAt(holder) : this.suspectAt(holder));
       if (holder.resting) this.#dueAt = Math.min(this.#dueAt, holder.restUntil);
-      if (takesPart(holder))
-        this.#dueAt = Math.min(this.#dueAt, holder.heardAt + this.#options.silentMs + this.graceMs);
+      // Its silence matters.
+      if (holder.takesPart) this.#dueAt = Math.min(this.#dueAt, holder.heardAt + this.#options.silentMs + this.graceMs);
     }
     this.#changed.clear();
     return this.#dueAt;

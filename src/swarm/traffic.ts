@@ -38,28 +38,33 @@ const MAX_REMEMBERED = 4096;
 interface Counts {
   in: number;
   out: number;
-  /** The site's totals, looked up once: bytes are counted with every read of a socket. */
-  readonly totals: Readonly<Record<'in' | 'out', { inc(bytes: number): void }>>;
+  /** Of all peers of its site, since the metrics were last told. */
+  readonly site: { in: number; out: number };
 }
 
 /** What went to and came from each peer, and who they are. */
 export class PeerTraffic {
   readonly #deps: TrafficDeps;
   readonly #counts = new Map<string, Counts>();
-  readonly #total;
+  /** Bytes are counted with every read of a socket, and a metric takes long to count: it is told when it is asked. */
+  readonly #untold = new Map<string, { in: number; out: number }>();
 
   constructor(deps: TrafficDeps) {
     this.#deps = deps;
-    this.#total = deps.metrics.counter('swarm_chunk_bytes_total', 'Chunk bytes exchanged with peers', [
-      'direction',
-      'site',
-    ]);
+    const labels = ['direction', 'site'] as const;
+    const total = deps.metrics.counter('swarm_chunk_bytes_total', 'Chunk bytes exchanged with peers', labels, () => {
+      for (const [site, untold] of this.#untold) {
+        for (const direction of ['in', 'out'] as const) total.inc({ direction, site }, untold[direction]);
+        untold.in = 0;
+        untold.out = 0;
+      }
+    });
   }
 
   count(peer: string, direction: 'in' | 'out', bytes: number): void {
     const counts = this.#counts.get(peer) ?? this.#begin(peer);
     counts[direction] += bytes;
-    counts.totals[direction].inc(bytes);
+    counts.site[direction] += bytes;
   }
 
   /** Members that we know of beforehand, are connected to, or have exchanged chunks with. */
@@ -73,9 +78,10 @@ export class PeerTraffic {
 
   #begin(peer: string): Counts {
     if (this.#counts.size >= MAX_REMEMBERED) this.#counts.clear();
-    const site = this.#deps.membership.member(peer)?.site ?? '';
-    const total = (direction: 'in' | 'out') => this.#total.labels({ direction, site });
-    const counts = { in: 0, out: 0, totals: { in: total('in'), out: total('out') } };
+    const name = this.#deps.membership.member(peer)?.site ?? '';
+    const site = this.#untold.get(name) ?? { in: 0, out: 0 };
+    this.#untold.set(name, site);
+    const counts = { in: 0, out: 0, site };
     this.#counts.set(peer, counts);
     return counts;
   }

@@ -35,6 +35,18 @@ suite('lanes between agents', { concurrency: false, timeout: 60_000 }, () => {
     assert.equal(await laneOf({ site: 'here' }, { site: 'there' }), 'stream');
   });
 
+  test('neighbours have their lanes before anything is asked for; members of different sites ask first', async () => {
+    await using fleet = new Fleet();
+    const a = await fleet.node({ site: 'here' });
+    await fleet.node({ site: 'here' });
+    await fleet.node({ site: 'there' });
+    const laneTo = (site: string) => a.swarm.peers().find((peer) => peer.site === site)?.lane;
+    while (laneTo('here') !== 'tls' || laneTo('there') === undefined)
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    assert.equal(laneTo('there'), 'stream');
+  });
+
   test('plain TCP where both ends trust the network, also between sites; each lane can be switched off', async () => {
     const trusting = { trusted: LOOPBACK };
     assert.equal(await laneOf(lanes(trusting), lanes(trusting)), 'plain');
