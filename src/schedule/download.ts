@@ -246,7 +246,7 @@ export class Download {
     this.#prospects.graceMs = LATE_TIMES * lateMs;
     const stalled = this.#watching.isDue(now) ? this.#watch(now) : [];
     this.#claims.takeBack(now, this.#unfetched);
-    const open = budget > 0 && this.#prospects.useful > 0 ? this.#open(now, share) : [];
+    const open = budget > 0 ? this.#prospects.open(now, share, this.#urgent.size > 0) : [];
     if (open.length === 0) return this.#result(stalled);
     const lifetime = this.#claimLifetime;
     const claimed = (index: number) => this.#prospects.isClaimed(index, now, lifetime);
@@ -284,20 +284,6 @@ export class Download {
 
   /** It is wanted, and no neighbour holds it. */
   readonly #unfetched = (index: number) => this.#prospects.shelf.has(index) && this.#prospects.spread(index) === 0;
-
-  /** Peers with room for more, and something to ask them for. */
-  #open(now: number, share: number): Holder[] {
-    const open: Holder[] = [];
-    for (const holder of this.#prospects.holders.values()) {
-      if (holder.useful === 0 || holder.suspect || holder.restUntil > now) continue;
-      const { target, room: free, outstanding } = holder.remote.window;
-      // Refill by halves: one message and one look at the set for several chunks.
-      if (free <= 0 || (free < target / 2 && outstanding > 0 && this.#urgent.size === 0)) continue;
-      holder.room = free * share;
-      open.push(holder);
-    }
-    return open;
-  }
 
   /** Suspects the silent, gives up the dead, lets the rested come back. Returns those given up. */
   #watch(now: number): string[] {

@@ -119,6 +119,21 @@ export class Prospects {
     this.#countHolders(index, -1);
   }
 
+  /** Peers with room for more, as their `room` says, and something to ask them for. @param share part of each window */
+  open(now: number, share: number, hurry: boolean): Holder[] {
+    const open: Holder[] = [];
+    if (this.useful === 0) return open;
+    for (const holder of this.holders.values()) {
+      if (holder.useful === 0 || holder.suspect || holder.restUntil > now) continue;
+      const { target, room, outstanding } = holder.remote.window;
+      // Refill by halves: one message and one look at the set for several chunks.
+      if (room <= 0 || (room < target / 2 && outstanding > 0 && !hurry)) continue;
+      holder.room = room * share;
+      open.push(holder);
+    }
+    return open;
+  }
+
   /** How many neighbours that are no seeds hold the chunk. */
   spread(index: number): number {
     return this.#spread[index] ?? 0;
