@@ -25,7 +25,7 @@ const ORIGIN = 'origin';
 /** Agents that start at a time: more only wait for the processor. */
 const STARTS = 4;
 /** All together must know each other by then, milliseconds. */
-const MEET_MS = 60_000;
+const MEET_MS = 120_000;
 /** The agents rest when each uses less than this share of a processor on average … */
 const RESTING = 0.03;
 /** … over so many milliseconds. */

@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { flushCompileCache } from 'node:module';
 import { type Command, Option } from 'commander';
 import type { ConfigInput } from '../agent/config.ts';
 import { addVerb, perform, usageError } from './session.ts';
@@ -44,6 +45,8 @@ export function addUp(program: Command): void {
         const config = await session.config(settings(flags));
         const { Agent } = await import('../agent/agent.ts');
         const agent = session.use(await Agent.start(config));
+        // For the next start, now: this one may end with a power cut.
+        flushCompileCache();
         const status = await agent.operations.status({}, session.options);
         const lines = [`node ${status.peerId} is up on ${status.data}`, ...status.addresses.map((each) => `  ${each}`)];
         process.stdout.write(session.json ? `${JSON.stringify({ up: true, ...status })}\n` : `${lines.join('\n')}\n`);

@@ -53,6 +53,16 @@ describe('bootmesh up', { timeout: 60_000 }, () => {
     assert.deepEqual([missing.code, missing.stdout], [3, '']);
   });
 
+  it('keeps compiled code for its next start as soon as it is up, whatever its end', async () => {
+    const code = join(data, 'code');
+    const agent = startCli(['up', '--data', data, ...quiet, '--json'], { env: { NODE_COMPILE_CACHE: code } });
+    await agent.waitFor(/"up":true.*\n/);
+    agent.child.kill('SIGKILL');
+    await agent.done;
+    const [version = ''] = await readdir(code);
+    assert.ok((await readdir(join(code, version))).length > 100);
+  });
+
   it('stops at the first Ctrl-C, and does not wait for anybody at the second', async () => {
     const { child, done, waitFor } = startCli(['up', '--data', data, ...quiet, '--log-level', 'info']);
     await waitFor(/http:\/\/127\.0\.0\.1:\d+\n/);
