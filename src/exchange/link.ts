@@ -36,7 +36,7 @@ export interface LinkDeps {
   readonly events: LinkEvents;
   /** The chunk at a place of a set as we know it; undefined when we do not. */
   chunkAt(setKey: string, index: number): Offer | undefined;
-  readonly lanes: Pick<PairLanesDeps, 'host' | 'port' | 'log' | 'allowed' | 'rest'>;
+  readonly lanes: Pick<PairLanesDeps, 'host' | 'port' | 'log' | 'allowed' | 'rest' | 'busy'>;
   readonly throttles: Throttles;
   /** A buffer for the bytes of a frame. */
   allocate(length: number): Uint8Array;

@@ -8,7 +8,7 @@ import { LANE_PROTOCOL, StreamLane } from '../lane/stream-lane.ts';
 import type { Log } from '../observe/log.ts';
 import type { WindowOptions } from '../schedule/window.ts';
 import { ControlStream, EXCHANGE_PROTOCOL } from './control-stream.ts';
-import { Link, type LinkEvents } from './link.ts';
+import { Link, type LinkDeps, type LinkEvents } from './link.ts';
 import { MalformedMessage } from './message.ts';
 import { Packer } from './packing.ts';
 import type { RecentChunks } from './recent.ts';
@@ -48,6 +48,7 @@ const MAX_RESTS = 1024;
 export class Links implements Disposable {
   readonly #links = new Map<string, Link>();
   readonly #rests = new Map<string, LaneRest>();
+  readonly #busy: LinkDeps['lanes']['busy'] = new Set();
   readonly #deps: LinksDeps;
   readonly #window: Partial<WindowOptions>;
   /** Those for peers outside may wait for the uplink, and keep nothing from neighbours. */
@@ -169,7 +170,10 @@ export class Links implements Disposable {
         throttles,
         events: { ...events, onClose },
         allocate: (length) => buffers.take(length),
-        lanes: { host, port: lanes.port, log, allowed: lanes.allowed(peerId, host), rest: this.#restOf(peerId) },
+        lanes: {
+          ...{ host, port: lanes.port, log, busy: this.#busy },
+          ...{ allowed: lanes.allowed(peerId, host), rest: this.#restOf(peerId) },
+        },
       },
       { peerId, near },
       this.#window,

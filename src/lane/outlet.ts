@@ -9,6 +9,8 @@ export interface OutletDeps {
   heard(bytes: Uint8Array, kind: FastKind): void;
   /** The fast lane is gone: what left by it may not have arrived. */
   died(): void;
+  /** Outlets with frames that wait, to all peers. While there are others, our link is shared, and slow means nothing. */
+  readonly busy: Set<Outlet>;
   now(): number;
 }
 
@@ -89,12 +91,14 @@ export class Outlet {
   async send(frame: Frame, { signal }: { readonly signal: AbortSignal }): Promise<void> {
     const fast = this.#choice.fast ? this.#fast : undefined;
     this.#waiting += 1;
+    this.#deps.busy.add(this);
     try {
       if (fast !== undefined) await fast.send(frame);
       else await (this.#streamLane ?? (await this.#stream.promise)).send(frame, { signal });
       this.#note(fast !== undefined ? 'fast' : 'stream', frame.bytes.length);
     } finally {
       this.#waiting -= 1;
+      if (this.#waiting === 0) this.#deps.busy.delete(this);
     }
   }
 
@@ -112,7 +116,8 @@ export class Outlet {
 
   #note(by: 'fast' | 'stream', bytes: number): void {
     if (this.#fast === undefined) return;
-    this.#choice.sent(by, bytes, this.#waiting - 1, this.#deps.now());
+    const alone = this.#deps.busy.size === 1;
+    this.#choice.sent(by, bytes, alone ? this.#waiting - 1 : 0, this.#deps.now());
     if (this.#choice.slow) this.#fast.close();
   }
 }

@@ -6,7 +6,7 @@ import { Inlet } from './inlet.ts';
 import { bestOf, type FastKind, type FrameSink, LANE_BITS, type Lane, type LaneKind } from './lane.ts';
 import type { LanePort } from './lane-port.ts';
 import type { LaneRest } from './lane-rest.ts';
-import { Outlet } from './outlet.ts';
+import { Outlet, type OutletDeps } from './outlet.ts';
 import type { Ticket } from './ticket.ts';
 
 /** What the two ends of a pair tell each other about lanes, over their control stream. `lane-moved` is the last there. */
@@ -24,6 +24,8 @@ export interface PairLanesDeps {
   readonly rest: LaneRest;
   /** Fast lanes that we would use with this peer, as bits. */
   readonly allowed: number;
+  /** Shared by the lanes to all peers. */
+  readonly busy: OutletDeps['busy'];
   tell(message: LaneMessage): void;
   sink(kind: FastKind): FrameSink;
   /** Our messages may leave by this socket, once `lane-moved` was said. */
@@ -52,7 +54,7 @@ export class PairLanes {
 
   constructor(deps: PairLanesDeps) {
     this.#deps = deps;
-    this.#outlet = new Outlet({ heard: deps.heard, died: deps.died, now: () => performance.now() });
+    this.#outlet = new Outlet({ heard: deps.heard, died: deps.died, busy: deps.busy, now: () => performance.now() });
     this.#inlet = new Inlet({
       ...deps,
       lanes: () => this.#theirs & deps.allowed,

@@ -45,6 +45,7 @@ export class End {
       log: silentLog,
       allowed: plan.allowed,
       rest: plan.rest ?? new LaneRest(),
+      busy: new Set(),
       tell: (message) => {
         this.said.push(message);
         setImmediate(() => this.other.lanes.onMessage(relay?.redirect(message) ?? message));
