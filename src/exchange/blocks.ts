@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { CID } from 'multiformats/cid';
 import type { ChunkSource, GetOptions } from '../content/chunk-source.ts';
 import type { Link } from './link.ts';
@@ -7,6 +8,8 @@ import type { Grant, Throttle } from './throttle.ts';
 
 export interface BlocksDeps {
   links(): Link[];
+  /** Peers that are connected and cannot be asked yet, because their links are being opened, or opened anew. */
+  coming(): number;
   readonly down: Throttle;
   /** Connects to members that the DHT names as providers; resolves to their links. */
   providers(cid: CID, options: GetOptions): Promise<Link[]>;
@@ -20,6 +23,9 @@ const AT_ONCE = 8;
 const GIVER_MS = 10_000;
 /** Peers asked for one block before the DHT is. */
 const MAX_ASKED = 16;
+/** Those that can be asked in a moment are waited for so long, and looked for so often, milliseconds. */
+const COMING_MS = 10_000;
+const LOOK_MS = 50;
 
 /**
  * Blocks by name from whoever has them: manifest nodes, mostly. Neighbours first, then the others, then those that
@@ -35,24 +41,36 @@ export class Blocks implements ChunkSource {
 
   /** `like`: blocks that are here, which it may be compressed against. */
   async get(cid: CID, options: GetOptions & { readonly like?: Like | undefined }): Promise<Uint8Array | undefined> {
-    options.signal.throwIfAborted();
-    const connected = this.#deps
-      .links()
-      .map((link) => ({ link, rank: this.#rankOf(link) }))
-      .sort((a, b) => a.rank - b.rank)
-      .map(({ link }) => link)
-      .slice(0, MAX_ASKED);
+    const { signal } = options;
+    signal.throwIfAborted();
     const { down } = this.#deps;
     const block = { cid, like: options.like };
-    const alone = connected[0] !== undefined && this.#isGiver(connected[0]);
-    let found = await askInTurn(block, connected, { down, alone }, options.signal);
+    const asked = new Set<Link>();
+    const until = performance.now() + COMING_MS;
+    let found: Found | undefined;
+    for (;;) {
+      const links = this.#inOrder(asked);
+      for (const link of links) asked.add(link);
+      const alone = links[0] !== undefined && this.#isGiver(links[0]);
+      found = await askInTurn(block, links, { down, alone }, signal);
+      if (found !== undefined || asked.size >= MAX_ASKED) break;
+      if (this.#deps.coming() > 0 && performance.now() < until) await delay(LOOK_MS, undefined, { signal });
+      else if (this.#inOrder(asked).length === 0) break;
+    }
     if (found === undefined) {
       const providers = await this.#deps.providers(cid, options);
-      const others = providers.filter((link) => !connected.includes(link));
-      found = await askInTurn(block, others, { down, alone: false }, options.signal);
+      const others = providers.filter((link) => !asked.has(link));
+      found = await askInTurn(block, others, { down, alone: false }, signal);
     }
     if (found !== undefined) this.#giver = { link: found.link, at: performance.now() };
     return found?.bytes;
+  }
+
+  /** Whom to ask, the likeliest first, without those that were asked. */
+  #inOrder(asked: ReadonlySet<Link>): Link[] {
+    const links = this.#deps.links().filter((link) => !asked.has(link));
+    const ranked = links.map((link) => ({ link, rank: this.#rankOf(link) })).sort((a, b) => a.rank - b.rank);
+    return ranked.slice(0, MAX_ASKED - asked.size).map(({ link }) => link);
   }
 
   #isGiver(link: Link): boolean {

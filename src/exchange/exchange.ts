@@ -61,8 +61,11 @@ export interface ExchangeDeps {
 const TICK_MS = 200;
 /** How much of a timer's lateness is remembered from tick to tick. */
 const LATE_KEPT = 0.8;
-/** Neighbours whose fast lane is opened before anything is asked of them: a download that starts finds it there. */
+/** Neighbours whose fast lanes are opened before anything is asked of them: a download that starts finds them there… */
 const STANDING_LANES = 64;
+/** …so many in a tick, while this process is less late than that, milliseconds: lanes are opened when all is calm. */
+const LANES_PER_TICK = 4;
+const CALM_MS = 50;
 /** While others boot, prefetch gets this share of each peer's window. */
 const BACKGROUND_SHARE = 0.25;
 
@@ -89,6 +92,7 @@ export class Exchange implements Disposable {
   /** How late this process has been lately, milliseconds: its neighbours may be no faster. */
   #lateMs = 0;
   #tickedAt = performance.now();
+  #prepared = 0;
   #planning = false;
   #storing = 0;
   #nextHandle = 1;
@@ -276,7 +280,6 @@ export class Exchange implements Disposable {
   }
 
   #ready(link: Link): void {
-    if (link.near && this.links.ready().length <= STANDING_LANES) link.prepare();
     for (const session of this.#sessions.values()) session.approach(link);
     this.#uplink.met(link);
     this.#deps.onLink(link);
@@ -375,12 +378,19 @@ export class Exchange implements Disposable {
     });
   }
 
+  #prepare(): void {
+    const neighbours = this.links.ready().filter(({ near }) => near);
+    const some = Math.min(STANDING_LANES, neighbours.length);
+    for (let n = 0; n < Math.min(LANES_PER_TICK, some); n += 1) neighbours[this.#prepared++ % some]?.prepare();
+  }
+
   #tick(): void {
     const now = performance.now();
     this.links.closeUnready(now);
     this.#uplink.look();
     this.#lateMs = Math.max(LATE_KEPT * this.#lateMs, now - this.#tickedAt - TICK_MS);
     this.#tickedAt = now;
+    if (this.#lateMs < CALM_MS) this.#prepare();
     for (const session of this.#sessions.values()) session.tick(now);
     if (this.#sessions.size > 0) this.#planSoon();
   }

@@ -49,7 +49,7 @@ export class Inlet {
   #open: { readonly kind: FastKind; readonly socket: Socket } | undefined;
   /** Asked again not before, by `performance.now()`. */
   #nextTry = 0;
-  #answered: ((ticket: Ticket | undefined) => void) | undefined;
+  #answered: ((ticket: Ticket | undefined | 'late') => void) | undefined;
 
   constructor(deps: InletDeps) {
     this.#deps = deps;
@@ -104,6 +104,11 @@ export class Inlet {
       if (bestOf(lanes) === undefined) return;
       const ticket = await this.#ticket(lanes);
       if (this.#closed) return;
+      if (ticket === 'late') {
+        // It has too much to do, which says nothing of what it would.
+        this.#nextTry = performance.now() + STEP_MS;
+        return;
+      }
       if (ticket === undefined || (LANE_BITS[ticket.kind] & lanes) === 0) {
         this.#nextTry = performance.now() + REFUSED_MS;
         return;
@@ -114,9 +119,9 @@ export class Inlet {
     }
   }
 
-  async #ticket(lanes: number): Promise<Ticket | undefined> {
-    const { promise, resolve } = Promise.withResolvers<Ticket | undefined>();
-    const timer = setTimeout(resolve, STEP_MS, undefined);
+  async #ticket(lanes: number): Promise<Ticket | undefined | 'late'> {
+    const { promise, resolve } = Promise.withResolvers<Ticket | undefined | 'late'>();
+    const timer = setTimeout(resolve, STEP_MS, 'late' as const);
     this.#answered = resolve;
     this.#deps.ask(lanes);
     try {

@@ -105,6 +105,7 @@ export class Swarm implements AsyncDisposable {
     this.site = parts.site;
     this.blocks = new Blocks({
       links: () => parts.exchange.links.ready(),
+      coming: () => parts.node.getPeers().filter((peer) => !parts.exchange.links.get(peer.toString())?.ready).length,
       down: parts.exchange.throttles.down,
       providers: (cid, { signal }) => this.#providers(cid, signal),
     });

@@ -44,6 +44,7 @@ suite('blocks', () => {
     using down = new Throttle();
     const blocks = new Blocks({
       links: () => all as unknown as Link[],
+      coming: () => 0,
       down,
       providers: async () => [],
     });
@@ -58,5 +59,28 @@ suite('blocks', () => {
     assert.deepEqual(await blocks.get(third, { signal }), BYTES);
     assert.equal(giver.asked, 3);
     assert.equal(await blocks.get(chunkCid(Uint8Array.of(4)), { signal }), undefined);
+  });
+
+  test('a peer whose link is being opened is waited for, and asked; one that is gone is not', async () => {
+    const [held, lost] = [1, 2].map((n) => chunkCid(Uint8Array.of(n)));
+    assert.ok(held && lost);
+    const late = new Neighbour('late', [held]);
+    const all = [new Neighbour('empty')];
+    let coming = 1;
+    using down = new Throttle();
+    const blocks = new Blocks({
+      links: () => all as unknown as Link[],
+      coming: () => coming,
+      down,
+      providers: async () => [],
+    });
+    const signal = AbortSignal.timeout(5_000);
+    setTimeout(() => all.push(late), 120);
+    assert.deepEqual(await blocks.get(held, { signal }), BYTES);
+    setTimeout(() => {
+      coming = 0;
+    }, 120);
+    assert.equal(await blocks.get(lost, { signal }), undefined);
+    assert.deepEqual([all[0]?.asked, late.asked], [2, 2], 'nobody twice for the same');
   });
 });
