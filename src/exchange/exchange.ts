@@ -378,6 +378,7 @@ export class Exchange implements Disposable {
     });
   }
 
+  /** Opens the fast lanes of the next few neighbours that have none. */
   #prepare(): void {
     const neighbours = this.links.ready().filter(({ near }) => near);
     const some = Math.min(STANDING_LANES, neighbours.length);

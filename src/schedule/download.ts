@@ -97,6 +97,8 @@ export class Download {
   /** A running mean of what a first copy takes us, milliseconds. */
   #firstCopyMs: number | undefined;
   #everything = true;
+  /** It is wanted, and no neighbour holds it. */
+  readonly #unfetched = (index: number) => this.#prospects.shelf.has(index) && this.#prospects.spread(index) === 0;
 
   constructor(deps: DownloadDeps, options: Partial<DownloadOptions> = {}) {
     this.#deps = deps;
@@ -281,9 +283,6 @@ export class Download {
     }
     return Math.max(at, now + 1);
   }
-
-  /** It is wanted, and no neighbour holds it. */
-  readonly #unfetched = (index: number) => this.#prospects.shelf.has(index) && this.#prospects.spread(index) === 0;
 
   /** Suspects the silent, gives up the dead, lets the rested come back. Returns those given up. */
   #watch(now: number): string[] {
