@@ -111,7 +111,7 @@ export class Agent implements Member {
     switch (message.kind) {
       case 'subscribe': {
         const wanted = peer.remote?.wants === true;
-        peer.subscribed(message);
+        peer.subscribed(message, this.tags.length);
         this.#count(peer, message.wants);
         if (message.wants && !wanted) this.#subscribe(peer);
         if (this.#download) this.#join(this.#download, peer);
@@ -165,9 +165,9 @@ export class Agent implements Member {
     this.#serving.next();
   }
 
-  landed(transfer: Transfer): void {
-    const peer = this.#peers.get(transfer.to);
-    if (peer?.link === transfer.link) this.#serving.landed(peer);
+  landed(to: number, link: Link): void {
+    const peer = this.#peers.get(to);
+    if (peer?.link === link) this.#serving.landed(peer);
   }
 
   woken(what: number): void {
@@ -212,7 +212,7 @@ export class Agent implements Member {
     const { now } = this.#world;
     this.#startedAt ??= now;
     const { sizes } = this.#deps;
-    const { random } = this.#world;
+    const random = this.#world.randomOf(this.self);
     this.#download = new Download({ self: this.#id, sizes, have: this.#have, random });
     this.#announceSoon();
     // Everybody answers with all that is to be said, claims included.
@@ -223,7 +223,7 @@ export class Agent implements Member {
   }
 
   #subscribe(peer: Peer): void {
-    const have = peer.link.near ? this.#heard : HaveMap.from(this.#have.bytes(), this.#have.size);
+    const have = peer.link.near ? this.#heard : this.#have.bytes();
     const wants = this.#download !== undefined;
     const claimed = [...(this.#download?.claims ?? [])];
     this.#say(peer, { kind: 'subscribe', have, wants, outside: this.#outside, claimed });
@@ -382,6 +382,7 @@ export class Agent implements Member {
   #transferOf(peer: Peer, index: number): Transfer | undefined {
     if (!this.#have.has(index)) return undefined;
     return {
+      name: this.#world.network.nameFrom(this.self),
       link: peer.link,
       from: this.self,
       to: peer.number,

@@ -6,8 +6,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Chunker } from '../../src/content/chunker.ts';
 import { parseRate, parseSize } from '../../src/fleet/quantity.ts';
+import { publishSim } from '../chart/sim.ts';
 import { thisMachine } from '../record/machine.ts';
 import { makePayload } from '../site/payload.ts';
+import type { Comparison } from './comparison.ts';
 import { keep, kept } from './keep.ts';
 import { quantile } from './outcome.ts';
 import { SCENARIO_DEFAULTS, type Scenario } from './scenario.ts';
@@ -24,17 +26,6 @@ interface Real {
   };
   readonly seed: number;
   readonly ours: { readonly seconds: number | null };
-}
-
-interface Comparison {
-  readonly n: number;
-  readonly origin_rate: string;
-  readonly rate: string;
-  readonly payload: string;
-  readonly real_s: number;
-  readonly simulated_s: number;
-  /** (simulated − real) / real */
-  readonly difference: number;
 }
 
 /** Numbers of nodes that are compared. */
@@ -72,6 +63,7 @@ export async function check(
   for (const failure of failures) console.error(`FAILED  ${failure}`);
   if (failures.length > 0) process.exitCode = 1;
   await keep('sim', { parameters: { check: true }, ok: failures.length === 0, failures, compared });
+  await publishSim();
   if (json) console.log(JSON.stringify({ ours: { compared }, peers: {}, machine: thisMachine() }));
 }
 

@@ -17,4 +17,12 @@ export class Digest {
   toString(): string {
     return [this.#high, this.#low].map((word) => (word >>> 0).toString(16).padStart(8, '0')).join('');
   }
+
+  /** One of several sequences, in their order. */
+  static of(digests: readonly string[]): string {
+    const all = new Digest();
+    for (const digest of digests)
+      all.add(0, 0, Number.parseInt(digest.slice(0, 8), 16), Number.parseInt(digest.slice(8), 16));
+    return String(all);
+  }
 }

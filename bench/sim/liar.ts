@@ -41,7 +41,8 @@ export class Liar implements Member {
   #subscribe(link: Link): void {
     const chunks = this.#sizes.length;
     const claims = this.lie === 'claims';
-    const have = claims ? new HaveMap(chunks) : HaveMap.full(chunks);
+    const map = claims ? new HaveMap(chunks) : HaveMap.full(chunks);
+    const have = link.near ? map : map.bytes();
     const message: Message = {
       kind: 'subscribe',
       have,
@@ -110,6 +111,7 @@ export class Liar implements Member {
     if (next === undefined) return;
     const transfer: Transfer = {
       ...next,
+      name: network.nameFrom(this.#self),
       from: this.#self,
       tag: falseTag(next.index),
       bytes: this.#sizes[next.index] ?? 0,

@@ -3,12 +3,16 @@ export interface Link {
   readonly a: number;
   readonly b: number;
   readonly near: boolean;
+  /** When it was opened: no two links of two nodes are opened at the same time. */
+  readonly bornMs: number;
   /** False once it is cut: nothing that is under way on it arrives. */
   up: boolean;
 }
 
 /** A chunk on its way. */
 export interface Transfer {
+  /** No other one has it. */
+  readonly name: number;
   readonly link: Link;
   readonly from: number;
   readonly to: number;

@@ -4,8 +4,11 @@ import type { HaveMap } from '../../src/schedule/have-map.ts';
 export type Message =
   | {
       readonly kind: 'subscribe';
-      /** A neighbour's is the one that all its neighbours read, as they all hear the same at the same time. */
-      readonly have: HaveMap;
+      /**
+       * A neighbour's is the one that all its neighbours read, as they all hear the same at the same time. A stranger
+       * sends bytes.
+       */
+      readonly have: HaveMap | Uint8Array;
       readonly wants: boolean;
       readonly outside: boolean;
       readonly claimed: readonly number[];

@@ -2,14 +2,13 @@ import { onWire, type Transfer } from './link.ts';
 import { Pipe } from './pipe.ts';
 import type { Scenario } from './scenario.ts';
 import type { Timeline } from './timeline.ts';
-import { NO_SITE } from './topology.ts';
 
-/** Events of the network, as the queue numbers them: `a` is a transfer, or a pipe. */
+/** Events of the network, as the queue numbers them: `a` is a transfer, or a pipe, or bytes of the event's transfer. */
 export const NETWORK_EVENTS = { sent: 1, piped: 2, reached: 3, entered: 4, arrived: 5 } as const;
 
 export interface NetworkPlan {
-  /** Site of each node, or NO_SITE. */
-  readonly siteOf: Int32Array;
+  /** Site of each node, or the place after the last site. */
+  readonly placeOf: Int32Array;
   /** Bits per second of each node's link, each way. */
   readonly rateOf: Float64Array;
 }
@@ -27,10 +26,13 @@ export class Network {
   readonly #freeAt: Float64Array;
   /** Two of each site: its uplink out, and in. */
   readonly #pipes: readonly Pipe[];
-  readonly #transfers: (Transfer | undefined)[] = [];
+  readonly #transfers: Transfer[] = [];
   readonly #free: number[] = [];
-  /** Bytes of each transfer that have come into the receiver's site. */
-  readonly #entered: number[] = [];
+  /** Bytes of each transfer that are beyond the wide network, or the way out to it. */
+  readonly #through: number[] = [];
+  /** Those that come from other places, by their names. */
+  readonly #incoming = new Map<number, number>();
+  readonly #named: Float64Array;
   /** Payload bytes that each node has put on its link. */
   readonly sentBytes: Float64Array;
 
@@ -38,9 +40,10 @@ export class Network {
     this.#timeline = timeline;
     this.#scenario = scenario;
     this.#plan = plan;
-    const nodes = plan.siteOf.length;
+    const nodes = plan.placeOf.length;
     this.#busy = new Uint8Array(nodes);
     this.#freeAt = new Float64Array(nodes);
+    this.#named = new Float64Array(nodes);
     this.sentBytes = new Float64Array(nodes);
     const rate = scenario.uplinkRate ?? Number.POSITIVE_INFINITY;
     this.#pipes = Array.from(
@@ -55,7 +58,7 @@ export class Network {
   }
 
   near(a: number, b: number): boolean {
-    return this.#plan.siteOf[a] === this.#plan.siteOf[b];
+    return this.#plan.placeOf[a] === this.#plan.placeOf[b];
   }
 
   /** The node's link towards the network can take a chunk. */
@@ -65,9 +68,7 @@ export class Network {
 
   /** Puts a chunk on the link of `transfer.from`, which must be idle; `sent` follows, and later `arrived`. */
   send(transfer: Transfer, now: number): void {
-    const number = this.#free.pop() ?? this.#transfers.length;
-    this.#transfers[number] = transfer;
-    this.#entered[number] = 0;
+    const number = this.#admit(transfer);
     this.#busy[transfer.from] = 1;
     const rate = this.#plan.rateOf[transfer.from] as number;
     this.#queueOf(transfer.from).push(now + onWire(transfer.bytes, rate), NETWORK_EVENTS.sent, number);
@@ -82,14 +83,14 @@ export class Network {
     const { link, from, to, bytes } = this.transfer(number);
     this.#busy[from] = 0;
     if (lost) {
-      this.take(number);
+      this.#free.push(number);
       return;
     }
     this.sentBytes[from] = (this.sentBytes[from] as number) + bytes;
-    const site = this.#plan.siteOf[from] as number;
+    const site = this.#plan.placeOf[from] as number;
     if (this.near(from, to)) this.entered(number, now + this.#scenario.nearDelayMs);
-    else if (site === NO_SITE) this.#overWan(number, bytes, now);
-    else this.#pipe(2 * site).add(link, number, bytes, now);
+    else if (this.#hasUplink(site)) this.#pipe(2 * site).add(link, number, bytes, now);
+    else this.#overWan(number, bytes, now);
   }
 
   /** A part of a chunk has left a pipe. Returns the transfer when it has come a part nearer to its receiver. */
@@ -100,21 +101,20 @@ export class Network {
       this.#overWan(number, bytes, now);
       return undefined;
     }
-    this.#entered[number] = (this.#entered[number] as number) + bytes;
-    if (this.#entered[number] === transfer.bytes) this.entered(number, now);
+    if (this.#passed(number, bytes)) this.entered(number, now);
     return transfer;
   }
 
   /** A part of a chunk has crossed the wide network. */
-  reached(number: number, bytes: number, now: number): void {
-    const { link, to } = this.transfer(number);
-    const site = this.#plan.siteOf[to] as number;
-    if (site !== NO_SITE && this.#scenario.uplinkRate !== undefined)
-      this.#pipe(2 * site + 1).add(link, number, bytes, now);
-    else {
-      this.#entered[number] = (this.#entered[number] as number) + bytes;
-      if (this.#entered[number] === this.transfer(number).bytes) this.entered(number, now);
+  reached(transfer: Transfer, bytes: number, now: number): void {
+    let number = this.#incoming.get(transfer.name);
+    if (number === undefined) {
+      number = this.#admit(transfer);
+      this.#incoming.set(transfer.name, number);
     }
+    const site = this.#plan.placeOf[transfer.to] as number;
+    if (this.#hasUplink(site)) this.#pipe(2 * site + 1).add(transfer.link, number, bytes, now);
+    else if (this.#passed(number, bytes)) this.entered(number, now);
   }
 
   /** The chunk has reached its receiver's site. */
@@ -125,21 +125,57 @@ export class Network {
     this.#queueOf(to).push(end + this.#scenario.storeMs, NETWORK_EVENTS.arrived, number);
   }
 
-  /** The chunk is taken out of the network. */
-  take(number: number): Transfer {
+  /** The chunk is with its receiver, and out of the network. */
+  arrived(number: number): Transfer {
     const transfer = this.transfer(number);
-    this.#transfers[number] = undefined;
     this.#free.push(number);
+    if (!transfer.link.near) this.#incoming.delete(transfer.name);
     return transfer;
   }
 
+  /** A name for the next chunk that the node sends. */
+  nameFrom(node: number): number {
+    const count = this.#named[node] as number;
+    this.#named[node] = count + 1;
+    return count * this.#named.length + node;
+  }
+
+  /** Sends a part of a chunk to its receiver's site; with the last one it is out of this place's hands. */
   #overWan(number: number, bytes: number, now: number): void {
-    const { to } = this.transfer(number);
-    this.#queueOf(to).push(now + this.#scenario.farDelayMs, NETWORK_EVENTS.reached, number, bytes);
+    const transfer = this.transfer(number);
+    const { from, to } = transfer;
+    this.#timeline.cross({
+      from: this.#plan.placeOf[from] as number,
+      to: this.#plan.placeOf[to] as number,
+      time: now + this.#scenario.farDelayMs,
+      kind: NETWORK_EVENTS.reached,
+      a: bytes,
+      b: 0,
+      value: transfer,
+    });
+    if (this.#passed(number, bytes)) this.#free.push(number);
+  }
+
+  #admit(transfer: Transfer): number {
+    const number = this.#free.pop() ?? this.#transfers.length;
+    this.#transfers[number] = transfer;
+    this.#through[number] = 0;
+    return number;
+  }
+
+  /** Counts bytes that are through; true when they all are. */
+  #passed(number: number, bytes: number): boolean {
+    const through = (this.#through[number] as number) + bytes;
+    this.#through[number] = through;
+    return through === this.transfer(number).bytes;
+  }
+
+  #hasUplink(place: number): boolean {
+    return place < this.#scenario.sites && this.#scenario.uplinkRate !== undefined;
   }
 
   #queueOf(node: number) {
-    return this.#timeline.at(this.#plan.siteOf[node] as number);
+    return this.#timeline.at(this.#plan.placeOf[node] as number);
   }
 
   #pipe(number: number): Pipe {

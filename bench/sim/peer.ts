@@ -1,3 +1,4 @@
+import { HaveMap } from '../../src/schedule/have-map.ts';
 import type { RemotePeer } from '../../src/schedule/holder.ts';
 import { Window } from '../../src/schedule/window.ts';
 import type { Link } from './link.ts';
@@ -33,9 +34,11 @@ export class Peer {
     this.link = link;
   }
 
-  subscribed({ have, wants, outside, claimed }: Extract<Message, { kind: 'subscribe' }>): void {
+  /** @param chunks of the payload */
+  subscribed({ have, wants, outside, claimed }: Extract<Message, { kind: 'subscribe' }>, chunks: number): void {
     const { id, window, link } = this;
-    this.remote = { id, window, near: link.near, map: have, wants, outside };
+    const map = have instanceof HaveMap ? have : HaveMap.from(have, chunks);
+    this.remote = { id, window, near: link.near, map, wants, outside };
     this.firstClaims = claimed;
     this.answered = true;
   }

@@ -1,13 +1,11 @@
 import { type Random, sample } from './random.ts';
 import type { Scenario } from './scenario.ts';
 
-/** Site number of the origin when it is nobody's neighbour: it is behind no uplink of anybody's. */
-export const NO_SITE = -1;
-
 /** Who is where and knows whom at the start. The origin is the last node. */
 export interface Topology {
   readonly origin: number;
-  readonly siteOf: Int32Array;
+  /** Site of each node. An origin that is nobody's neighbour, behind no uplink, has the place after the last site. */
+  readonly placeOf: Int32Array;
   readonly members: readonly (readonly number[])[];
   /** Nodes of each site that keep links to other sites. */
   readonly gateways: readonly (readonly number[])[];
@@ -20,11 +18,11 @@ export interface Topology {
  */
 export function layOut(s: Scenario, random: Random): Topology {
   const origin = s.nodes;
-  const siteOf = new Int32Array(s.nodes + 1).fill(s.originNear ? 0 : NO_SITE);
+  const placeOf = new Int32Array(s.nodes + 1).fill(s.originNear ? 0 : s.sites);
   const members: number[][] = Array.from({ length: s.sites }, () => []);
   for (let node = 0; node < s.nodes; node += 1) {
     const site = Math.floor((node * s.sites) / s.nodes);
-    siteOf[node] = site;
+    placeOf[node] = site;
     members[site]?.push(node);
   }
   const gateways = members.map((nodes) => sample(nodes, s.gateways, random));
@@ -36,7 +34,7 @@ export function layOut(s: Scenario, random: Random): Topology {
   gateways.forEach((own, site) => {
     for (const node of own) for (const other of strangers(gateways, site, s.farLinks, random)) pairs.add(node, other);
   });
-  return { origin, siteOf, members, gateways, pairs: pairs.list };
+  return { origin, placeOf, members, gateways, pairs: pairs.list };
 }
 
 /** Up to `count` gateways of other sites than `site`. */

@@ -1,3 +1,4 @@
+import { ALONE, type Crossing, type Meeting } from './crossing.ts';
 import { Digest } from './digest.ts';
 import type { Event } from './event-queue.ts';
 import type { Link, Transfer } from './link.ts';
@@ -20,8 +21,8 @@ export interface Member {
   arrived(transfer: Transfer): void;
   /** A chunk has left its link towards the network, which is free now. */
   left(transfer: Transfer): void;
-  /** A chunk that it sent has come in at its receiver. */
-  landed(transfer: Transfer): void;
+  /** A chunk that it sent over the link has come in at its receiver. */
+  landed(peer: number, link: Link): void;
   /** A time that it asked for has come. */
   woken(what: number): void;
   /** It is gone, with everything but its store… */
@@ -40,6 +41,7 @@ const EVENTS = {
   death: 11,
   revival: 12,
   landed: 13,
+  ban: 14,
 } as const;
 
 /** A node that comes back dials everybody it knew within this long, as src/swarm/dialer.ts does. */
@@ -54,29 +56,43 @@ interface Letter {
   readonly message: object;
 }
 
-/** Time, the network, and who is up and linked to whom. It decides nothing that an agent's core decides. */
+/**
+ * Time, the network, and who is up and linked to whom. It decides nothing that an agent's core decides. With several
+ * threads each has a world: who is up and linked is the same in all of them, members and their chunks are in one.
+ */
 export class World {
   readonly scenario: Scenario;
   readonly topology: Topology;
   readonly network: Network;
+  /** Of what concerns all, and is the same in every thread. */
   readonly random: Random;
-  readonly digest = new Digest();
+  /** Of what happened at each place, and of what happened between windows. */
+  readonly digests: readonly Digest[];
   readonly alive: Uint8Array;
   readonly life: Int32Array;
   /** Milliseconds since the start. */
   now = 0;
   events = 0;
   deaths = 0;
+  /** Start of the last window. */
+  endedMs = 0;
   readonly #timeline: Timeline;
+  readonly #meeting: Meeting;
+  /** Chance of each place. */
+  readonly #chance: readonly Random[];
   readonly #links: Map<number, Link>[];
   /** Of those, the neighbours. */
   readonly #near: number[][];
   readonly #contacts: Set<number>[];
   readonly #banned = new Set<number>();
-  #members: readonly Member[] = [];
+  #members: readonly (Member | undefined)[] = [];
 
-  constructor(scenario: Scenario) {
+  constructor(scenario: Scenario, meeting: Meeting = ALONE) {
     this.scenario = scenario;
+    this.#meeting = meeting;
+    const places = scenario.sites + 1;
+    this.#chance = Array.from({ length: places }, (_, place) => seededRandom(scenario.seed * 65_537 + place + 1));
+    this.digests = Array.from({ length: places + 1 }, () => new Digest());
     this.random = seededRandom(scenario.seed);
     this.topology = layOut(scenario, this.random);
     const nodes = scenario.nodes + 1;
@@ -87,21 +103,43 @@ export class World {
     this.#contacts = Array.from({ length: nodes }, () => new Set());
     const rateOf = new Float64Array(nodes).fill(scenario.nodeRate);
     rateOf[this.topology.origin] = scenario.originRate;
-    this.#timeline = new Timeline(scenario.sites + 1, scenario.farDelayMs);
-    this.network = new Network(this.#timeline, scenario, { siteOf: this.topology.siteOf, rateOf });
+    this.#timeline = new Timeline({ places, lookaheadMs: scenario.farDelayMs, meeting });
+    this.network = new Network(this.#timeline, scenario, { placeOf: this.topology.placeOf, rateOf });
   }
 
-  /** Links everybody as the topology has it. */
-  open(members: readonly Member[]): void {
+  /** The node lives in this thread. */
+  owns(node: number): boolean {
+    return this.#meeting.owns(this.#placeOf(node));
+  }
+
+  /** This thread has the digest of the place. */
+  tells(place: number): boolean {
+    return place > this.scenario.sites ? this.#meeting.first : this.#meeting.owns(place);
+  }
+
+  /** Chance for what the node decides. */
+  randomOf(node: number): Random {
+    return this.#chance[this.#placeOf(node)] as Random;
+  }
+
+  /** Links everybody as the topology has it. Members of other threads are undefined. */
+  open(members: readonly (Member | undefined)[]): void {
     this.#members = members;
     for (const [a, b] of this.topology.pairs) this.#meet(a, b);
     for (let node = 0; node < this.scenario.nodes; node += 1) this.#scheduleDeath(node);
   }
 
-  /** Lets some time pass; false when nothing happens any more, or the scenario's time is over. */
-  advance(): boolean {
-    const at = this.#timeline.advance(this.#happens, this.#happensBetween);
-    return at !== undefined && at <= this.scenario.limitMs;
+  /**
+   * Lets some time pass. False when nothing happens any more, or all that is awaited has, or the scenario's time is over.
+   *
+   * @param done what has happened in this thread
+   * @param awaited what may happen in all threads
+   */
+  advance(done: number, awaited: number): boolean {
+    const met = this.#timeline.meet(done);
+    if (met.done >= awaited || met.next > this.scenario.limitMs) return false;
+    this.endedMs = this.#timeline.advance(met.next, this.#happens, this.#happensBetween);
+    return true;
   }
 
   links(node: number): ReadonlyMap<number, Link> {
@@ -111,8 +149,10 @@ export class World {
   /** Says `message` to one peer. */
   send(from: number, link: Link, message: object): void {
     const to = link.a === from ? link.b : link.a;
-    const letter: Letter = { link, message };
-    this.#queueOf(to).push(this.now + this.#messageDelay(link.near), EVENTS.message, to, from, 0, letter);
+    const time = this.now + this.#messageDelay(link.near);
+    const value: Letter = { link, message };
+    if (link.near) this.#queueOf(to).push(time, EVENTS.message, to, from, 0, value);
+    else this.#cross(from, this.#placeOf(to), { time, kind: EVENTS.message, a: to, b: from, value });
   }
 
   /** Says `message` to all peers of its site, or to all others. */
@@ -130,36 +170,61 @@ export class World {
 
   /** `node` will have nothing to do with `peer` any more. */
   ban(node: number, peer: number): void {
+    if (this.network.near(node, peer)) this.#sever(node, peer);
+    else this.#cross(node, undefined, { time: this.now, kind: EVENTS.ban, a: node, b: peer, value: undefined });
+  }
+
+  #sever(node: number, peer: number): void {
     this.#banned.add(pairKey(node, peer));
     const link = this.#links[node]?.get(peer);
     if (link) this.#cut(link, node, this.#messageDelay(link.near));
   }
 
-  readonly #happens = (event: Event): void => {
+  readonly #happens = (event: Event, place: number): void => {
     this.now = event.time;
-    this.#count(event);
+    this.#count(event, place);
     const { kind, a, b, c, value } = event;
-    if (kind <= EVENTS.arrived) this.#carry(kind, a, b);
+    if (kind === EVENTS.reached) this.#reached(value as Transfer, a);
+    else if (kind <= EVENTS.arrived) this.#carry(kind, a);
     else this.#happen(kind, a, b, c, value);
   };
 
   readonly #happensBetween = (event: Event, now: number): void => {
     this.now = now;
-    this.#count(event);
     const { kind, a, b, value } = event;
+    // Who bans a neighbour tells no other thread.
+    if (kind !== EVENTS.unlink && this.#meeting.first) this.#count(event, this.digests.length - 1);
     if (kind === EVENTS.link) this.#meet(a, b);
     else if (kind === EVENTS.unlink) this.#drop(a, b, value as Link);
+    else if (kind === EVENTS.ban) this.#sever(a, b);
     else if (kind === EVENTS.death) this.#die(a);
     else this.#revive(a);
   };
 
-  #count({ time, kind, a, b }: Event): void {
+  #count({ time, kind, a, b }: Event, place: number): void {
     this.events += 1;
-    this.digest.add(time, kind, a, b);
+    // A transfer's number is what this thread calls it.
+    const { sent, entered, arrived } = EVENTS;
+    const called = kind === sent || kind === entered || kind === arrived;
+    this.digests[place]?.add(time, kind, called ? this.network.transfer(a).name : a, b);
+  }
+
+  #placeOf(node: number): number {
+    return this.topology.placeOf[node] as number;
   }
 
   #queueOf(node: number) {
-    return this.#timeline.at(this.topology.siteOf[node] as number);
+    return this.#timeline.at(this.#placeOf(node));
+  }
+
+  #cross(from: number, to: number | undefined, event: Omit<Crossing, 'from' | 'to'>): void {
+    this.#timeline.cross({ from: this.#placeOf(from), to, ...event });
+  }
+
+  /** The link as this thread knows it; undefined when it is cut. What comes from another thread has a copy of it. */
+  #present({ a, b, bornMs }: Link): Link | undefined {
+    const link = this.#links[a]?.get(b) ?? this.#links[b]?.get(a);
+    return link?.bornMs === bornMs && link.up ? link : undefined;
   }
 
   #messageDelay(near: boolean): number {
@@ -171,7 +236,12 @@ export class World {
     return this.#members[node] as Member;
   }
 
-  #carry(kind: number, number: number, bytes: number): void {
+  #reached(transfer: Transfer, bytes: number): void {
+    const link = this.#present(transfer.link);
+    if (link) this.network.reached(link === transfer.link ? transfer : { ...transfer, link }, bytes, this.now);
+  }
+
+  #carry(kind: number, number: number): void {
     const { network } = this;
     if (kind === EVENTS.sent) {
       const transfer = network.transfer(number);
@@ -180,14 +250,16 @@ export class World {
     } else if (kind === EVENTS.piped) {
       const transfer = network.piped(number, this.now);
       if (transfer?.link.up) this.#member(transfer.to).progressed(transfer);
-    } else if (kind === EVENTS.reached) network.reached(number, bytes, this.now);
-    else if (kind === EVENTS.entered) network.entered(number, this.now);
+    } else if (kind === EVENTS.entered) network.entered(number, this.now);
     else {
-      const transfer = network.take(number);
-      if (!transfer.link.up) return;
+      const transfer = network.arrived(number);
       const { from, to, link } = transfer;
-      if (link.near) this.#member(from).landed(transfer);
-      else this.#queueOf(from).push(this.now + this.scenario.farDelayMs, EVENTS.landed, from, to, 0, transfer);
+      if (!link.up) return;
+      if (link.near) this.#member(from).landed(to, link);
+      else {
+        const time = this.now + this.scenario.farDelayMs;
+        this.#cross(to, this.#placeOf(from), { time, kind: EVENTS.landed, a: from, b: to, value: link });
+      }
       this.#member(to).arrived(transfer);
     }
   }
@@ -196,7 +268,7 @@ export class World {
     switch (kind) {
       case EVENTS.message: {
         const { link, message } = value as Letter;
-        if (link.up) this.#member(a).heard(b, message);
+        if (link.near ? link.up : this.#present(link)) this.#member(a).heard(b, message);
         return;
       }
       case EVENTS.spoken: {
@@ -208,8 +280,10 @@ export class World {
       case EVENTS.woken:
         if (c === this.life[a]) this.#member(a).woken(b);
         return;
-      case EVENTS.landed:
-        this.#member(a).landed(value as Transfer);
+      case EVENTS.landed: {
+        const link = this.#present(value as Link);
+        if (link) this.#member(a).landed(b, link);
+      }
     }
   }
 
@@ -229,15 +303,15 @@ export class World {
       const stale = this.#links[own]?.get(other);
       if (stale) this.#drop(own, other, stale);
     }
-    const link: Link = { a, b, near: this.network.near(a, b), up: true };
+    const link: Link = { a, b, near: this.network.near(a, b), bornMs: this.now, up: true };
     this.#links[a]?.set(b, link);
     this.#links[b]?.set(a, link);
     if (link.near) {
       this.#near[a]?.push(b);
       this.#near[b]?.push(a);
     }
-    this.#member(a).linked(b, link);
-    this.#member(b).linked(a, link);
+    this.#members[a]?.linked(b, link);
+    this.#members[b]?.linked(a, link);
   }
 
   /** `node` knows at once that the link is gone, the other end `after` milliseconds later. */
@@ -252,7 +326,7 @@ export class World {
     if (this.#links[node]?.get(peer) !== link) return;
     this.#links[node].delete(peer);
     if (link.near) this.#near[node] = (this.#near[node] ?? []).filter((one) => one !== peer);
-    if (this.alive[node]) this.#member(node).unlinked(peer);
+    if (this.alive[node]) this.#members[node]?.unlinked(peer);
   }
 
   #scheduleDeath(node: number): void {
@@ -266,7 +340,7 @@ export class World {
     this.deaths += 1;
     this.alive[node] = 0;
     this.life[node] = (this.life[node] as number) + 1;
-    this.#member(node).died();
+    this.#members[node]?.died();
     const silent = this.random() < 0.5;
     for (const link of [...this.links(node).values()])
       this.#cut(link, node, silent ? unnoticedMs : this.#messageDelay(link.near));
@@ -276,7 +350,7 @@ export class World {
 
   #revive(node: number): void {
     this.alive[node] = 1;
-    this.#member(node).revived();
+    this.#members[node]?.revived();
     for (const peer of this.#contacts[node] ?? []) this.#dial(node, peer, between(DIAL_MS, this.random));
     this.#scheduleDeath(node);
   }
@@ -288,8 +362,8 @@ export class World {
 
   /** Stands for the dialers of the site's other nodes, each of which knows members of other sites. */
   #replaceGateway(node: number): void {
-    const { gateways, members, siteOf, origin } = this.topology;
-    const site = siteOf[node] as number;
+    const { gateways, members, origin } = this.topology;
+    const site = this.#placeOf(node);
     if (!gateways[site]?.includes(node)) return;
     const candidates = (members[site] ?? []).filter((one) => this.alive[one] && !gateways[site]?.includes(one));
     const next = candidates[Math.floor(this.random() * candidates.length)];

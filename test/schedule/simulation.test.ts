@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { simulateApart } from '../../bench/sim/apart.ts';
 import { EventQueue } from '../../bench/sim/event-queue.ts';
 import { faults, type Outcome } from '../../bench/sim/outcome.ts';
 import { SCENARIO_DEFAULTS, type Scenario } from '../../bench/sim/scenario.ts';
@@ -34,6 +35,12 @@ describe('the simulation', () => {
     assert.deepEqual(second, first);
     assert.notEqual(other.digest, first.digest);
     assert.notDeepEqual(other.times, first.times);
+  });
+
+  it('comes to the same in one thread and in several', async () => {
+    const signal = AbortSignal.timeout(60_000);
+    const here = await run();
+    for (const threads of [1, 2, 3]) assert.deepEqual(await simulateApart(SMALL, { signal, threads }), here);
   });
 
   it('finds wrong chunks in the stores when nobody checks what arrives', async () => {
