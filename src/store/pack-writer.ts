@@ -235,7 +235,7 @@ export class PackWriter {
   async #commit(): Promise<void> {
     const { syncBytes, syncMilliseconds } = this.#options;
     this.#syncSoon(this.#fresh >= syncBytes ? 0 : syncMilliseconds);
-    while (this.#unsynced >= 2 * syncBytes) await this.#syncing;
+    while (this.#unsynced >= 2 * syncBytes) await (this.#queuedSync ? this.#syncing : this.#sync());
   }
 
   #syncSoon(milliseconds: number): void {
@@ -264,23 +264,29 @@ export class PackWriter {
   }
 
   async #syncOne(open: OpenSegment): Promise<void> {
-    const { segment, file } = open;
-    const bytes = segment.size;
     try {
-      if (bytes > open.synced) {
-        await file.datasync();
-        await this.#deps.onSynced(segment, bytes);
-        this.#unsynced -= bytes - open.synced;
-        open.synced = bytes;
-      }
+      await this.#syncWritten(open);
       if (this.#full[0] !== open) return;
+      // It may have filled up meanwhile; now it grows no more.
+      await this.#syncWritten(open);
       this.#full.shift();
-      await file.close();
+      await open.file.close();
     } catch (error) {
       // After a failed fsync the kernel may have dropped the pages: nothing of this segment may be promised any more.
-      this.#failure ??= new Error(`cannot sync segment ${segment.path}; restart the agent`, { cause: error });
+      this.#failure ??= new Error(`cannot sync segment ${open.segment.path}; restart the agent`, { cause: error });
       throw this.#failure;
     }
+  }
+
+  /** Syncs what is written of the segment now. */
+  async #syncWritten(open: OpenSegment): Promise<void> {
+    const { segment, file } = open;
+    const bytes = segment.size;
+    if (bytes === open.synced) return;
+    await file.datasync();
+    await this.#deps.onSynced(segment, bytes);
+    this.#unsynced -= bytes - open.synced;
+    open.synced = bytes;
   }
 
   #prepare(): void {

@@ -48,6 +48,20 @@ async function openWriter(milliseconds: number, failAfter = Number.POSITIVE_INFI
 }
 
 describe('PackWriter', () => {
+  it('syncs the end of a segment that fills up while its beginning is being synced', async () => {
+    const { writer, told, append } = await openWriter(40);
+    for (let round = 0; round < 3; round += 1) {
+      await Promise.all(Array.from({ length: 4 }, append));
+      // The sync that is due now finds these; the next ones fill the segment while it lasts.
+      await sleep(20);
+      for (let n = 0; n < 7; n += 1) await append();
+    }
+    await writer.flush();
+    for (const [segment, synced] of told.segments) assert.equal(synced, segment.size);
+    assert.equal(told.synced, told.written);
+    await writer.close();
+  });
+
   it('lets who appends wait for a slow disk: two groups and a batch are unsynced at most', async () => {
     const { writer, told, append } = await openWriter(15);
     await Promise.all(Array.from({ length: 100 }, append));
