@@ -21,7 +21,7 @@ const DEFAULTS: CourseDefaults = {
   'origin-rate': 'none',
   rate: 'none',
   payload: '1GiB',
-  peers: 'nginx,aria2,libtorrent-tuned',
+  peers: 'nginx,aria2,libtorrent-tuned,bare-node',
 };
 const OWN: OwnFlags = { lanes: ['our lanes, the promised one first', 'plain,tls,libp2p'] };
 export const help = courseHelp(DEFAULTS, OWN);

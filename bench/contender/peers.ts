@@ -1,9 +1,12 @@
 import type { Contender } from '../site/contender.ts';
 import { aria2 } from './aria2.ts';
+import { bareNode } from './bare-node.ts';
 import { libtorrent, libtorrentSuper, libtorrentTuned } from './libtorrent.ts';
 import { nginx } from './nginx.ts';
 
 const PEERS = [nginx, aria2, libtorrent, libtorrentTuned, libtorrentSuper];
+/** No rivals, but something to compare with: only where they are named. */
+const FLOORS = [bareNode];
 
 /**
  * The other programs that `--peers` names: `all`, `none`, or names with commas between them.
@@ -12,10 +15,11 @@ const PEERS = [nginx, aria2, libtorrent, libtorrentTuned, libtorrentSuper];
 export function peersNamed(text: string): Contender[] {
   if (text === 'none') return [];
   if (text === 'all') return PEERS;
+  const known = [...PEERS, ...FLOORS];
   return text.split(',').map((name) => {
-    const peer = PEERS.find((each) => each.name === name);
+    const peer = known.find((each) => each.name === name);
     if (peer) return peer;
-    throw new RangeError(`--peers knows ${PEERS.map((each) => each.name).join(', ')}, all and none, not '${name}'`);
+    throw new RangeError(`--peers knows ${known.map((each) => each.name).join(', ')}, all and none, not '${name}'`);
   });
 }
 

@@ -330,7 +330,7 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
     options.exchange,
   );
   stack.use(exchange);
-  stack.use(new Vigil({ node, log, heardAt: (peer) => exchange.links.get(peer)?.heardAt }, pingMs));
+  stack.use(new Vigil({ node, log, heardAt: (peer) => exchange.links.get(peer)?.heardAt }, { pingMs }));
   node.addEventListener('peer:connect', ({ detail }) => events.emit('peer:connect', { peerId: detail.toString() }));
   node.addEventListener('peer:disconnect', ({ detail }) =>
     events.emit('peer:disconnect', { peerId: detail.toString() }),

@@ -9,24 +9,36 @@ export interface VigilDeps {
   heardAt(peerId: string): number | undefined;
 }
 
-/** A machine that is busy booting another may answer late; a dead one is noticed sooner, by its silence in a transfer. */
-const ANSWER_MS = 8_000;
+export interface VigilOptions {
+  /** A peer that was silent for so long is asked, milliseconds. */
+  readonly pingMs: number;
+  /**
+   * It has so long to answer, milliseconds. A machine that is busy booting another may answer late; a dead one is noticed
+   * sooner, by its silence in a transfer. @default 8_000
+   */
+  readonly answerMs?: number;
+}
+
+/** What libp2p's connection has inside: Yamux, whose ping is one small frame each way, and no stream. */
+interface ConnectionInside {
+  readonly muxer?: { ping?(options: { readonly signal: AbortSignal }): Promise<number> };
+}
 
 /**
- * Finds connections whose other end is gone without a word. Who was heard lately is not asked: a ping opens a stream,
- * which costs more than the messages of a busy pair, and a pair that moves chunks needs no other sign of life.
+ * Finds connections whose other end is gone without a word. Who was heard lately is not asked: a pair that moves chunks
+ * needs no other sign of life. Two nodes that dialled each other at once have two connections, and each is asked for
+ * itself: libp2p's own ping service asks a peer, by whichever connection, one question at a time.
  */
 export class Vigil implements Disposable {
   readonly #deps: VigilDeps;
-  readonly #pingMs: number;
+  readonly #options: Required<VigilOptions>;
   readonly #asked = new Set<Connection>();
   readonly #timer: NodeJS.Timeout;
 
-  /** @param pingMs a peer that was silent for so long is asked, milliseconds */
-  constructor(deps: VigilDeps, pingMs: number) {
+  constructor(deps: VigilDeps, options: VigilOptions) {
     this.#deps = deps;
-    this.#pingMs = pingMs;
-    this.#timer = setInterval(() => this.#look(), pingMs).unref();
+    this.#options = { answerMs: 8_000, ...options };
+    this.#timer = setInterval(() => this.#look(), options.pingMs).unref();
   }
 
   [Symbol.dispose](): void {
@@ -34,7 +46,7 @@ export class Vigil implements Disposable {
   }
 
   #look(): void {
-    const lately = performance.now() - this.#pingMs;
+    const lately = performance.now() - this.#options.pingMs;
     for (const connection of this.#deps.node.getConnections()) {
       const heard = this.#heardSince(connection, lately) && connection.rtt !== undefined;
       if (!heard && !this.#asked.has(connection)) void this.#ask(connection);
@@ -42,15 +54,14 @@ export class Vigil implements Disposable {
   }
 
   async #ask(connection: Connection): Promise<void> {
-    const { node, log } = this.#deps;
     const askedAt = performance.now();
     this.#asked.add(connection);
     try {
-      const signal = AbortSignal.timeout(ANSWER_MS);
-      connection.rtt = await node.services.ping.ping(connection.remotePeer, { signal });
+      const rtt = await ping(connection, AbortSignal.timeout(this.#options.answerMs));
+      if (rtt !== undefined) connection.rtt = rtt;
     } catch (error) {
       if (this.#heardSince(connection, askedAt) || connection.status !== 'open') return;
-      log.debug('peer does not answer', { peer: connection.remotePeer.toString(), error });
+      this.#deps.log.info('peer does not answer', { peer: connection.remotePeer.toString(), error });
       connection.abort(error as Error);
     } finally {
       this.#asked.delete(connection);
@@ -60,4 +71,11 @@ export class Vigil implements Disposable {
   #heardSince({ remotePeer }: Connection, since: number): boolean {
     return (this.#deps.heardAt(remotePeer.toString()) ?? Number.NEGATIVE_INFINITY) >= since;
   }
+}
+
+/** Milliseconds. */
+async function ping(connection: Connection, signal: AbortSignal): Promise<number | undefined> {
+  const { muxer } = connection as ConnectionInside;
+  // Should libp2p change inside, the dead are found by TCP alone, and nobody alive is taken for dead.
+  return muxer?.ping === undefined ? undefined : await muxer.ping({ signal });
 }
