@@ -18,11 +18,11 @@ export interface BlocksDeps {
 /** The next peer is asked as well when one has not answered for this long, milliseconds. */
 const HEDGE_MS = 100;
 /** So many neighbours are asked at once: the answer is mostly no, and short. */
-const AT_ONCE = 8;
+const AT_ONCE = 16;
 /** Who gave the last block is asked before others like it within this time, milliseconds: it has the next ones, too. */
 const GIVER_MS = 10_000;
-/** Peers asked for one block before the DHT is. */
-const MAX_ASKED = 16;
+/** Peers of our site, and others, that are asked for one block before the DHT is. */
+const MOST_ASKED = { near: 32, far: 8 };
 /** Those that can be asked in a moment are waited for so long, and looked for so often, milliseconds. */
 const COMING_MS = 10_000;
 const LOOK_MS = 50;
@@ -53,7 +53,7 @@ export class Blocks implements ChunkSource {
       for (const link of links) asked.add(link);
       const alone = links[0] !== undefined && this.#isGiver(links[0]);
       found = await askInTurn(block, links, { down, alone }, signal);
-      if (found !== undefined || asked.size >= MAX_ASKED) break;
+      if (found !== undefined) break;
       if (this.#deps.coming() > 0 && performance.now() < until) await delay(LOOK_MS, undefined, { signal });
       else if (this.#inOrder(asked).length === 0) break;
     }
@@ -68,9 +68,11 @@ export class Blocks implements ChunkSource {
 
   /** Whom to ask, the likeliest first, without those that were asked. */
   #inOrder(asked: ReadonlySet<Link>): Link[] {
+    const left = { ...MOST_ASKED };
+    for (const { near } of asked) left[near ? 'near' : 'far'] -= 1;
     const links = this.#deps.links().filter((link) => !asked.has(link));
     const ranked = links.map((link) => ({ link, rank: this.#rankOf(link) })).sort((a, b) => a.rank - b.rank);
-    return ranked.slice(0, MAX_ASKED - asked.size).map(({ link }) => link);
+    return ranked.flatMap(({ link }) => (left[link.near ? 'near' : 'far']-- > 0 ? [link] : []));
   }
 
   #isGiver(link: Link): boolean {

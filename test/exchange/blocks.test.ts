@@ -11,15 +11,16 @@ const BYTES = Uint8Array.of(1, 2, 3);
 
 /** A neighbour that answers at once, and remembers what it was asked for. */
 class Neighbour {
-  readonly near = true;
+  readonly near: boolean;
   readonly stalled = false;
   readonly closed = false;
   asked = 0;
   readonly peerId: string;
   readonly #holds: readonly CID[];
 
-  constructor(peerId: string, holds: readonly CID[] = []) {
+  constructor(peerId: string, holds: readonly CID[] = [], near = true) {
     this.peerId = peerId;
+    this.near = near;
     this.#holds = holds;
   }
 
@@ -59,6 +60,30 @@ suite('blocks', () => {
     assert.deepEqual(await blocks.get(third, { signal }), BYTES);
     assert.equal(giver.asked, 3);
     assert.equal(await blocks.get(chunkCid(Uint8Array.of(4)), { signal }), undefined);
+  });
+
+  test('a site of many that lack a block does not keep anybody from asking outside', async () => {
+    const [held, lost] = [1, 2].map((n) => chunkCid(Uint8Array.of(n)));
+    assert.ok(held && lost);
+    const site = Array.from({ length: 100 }, (_, n) => new Neighbour(`empty ${n}`));
+    const origin = new Neighbour('origin', [held], false);
+    using down = new Throttle();
+    let looked = 0;
+    const blocks = new Blocks({
+      links: () => [...site, origin] as unknown as Link[],
+      coming: () => 0,
+      down,
+      providers: async () => {
+        looked += 1;
+        return [];
+      },
+    });
+    const signal = AbortSignal.timeout(5_000);
+    const asked = () => site.filter((neighbour) => neighbour.asked > 0).length;
+    assert.deepEqual(await blocks.get(held, { signal }), BYTES);
+    assert.deepEqual([looked, asked()], [0, 32]);
+    assert.equal(await blocks.get(lost, { signal }), undefined);
+    assert.equal(looked, 1);
   });
 
   test('a peer whose link is being opened is waited for, and asked; one that is gone is not', async () => {
