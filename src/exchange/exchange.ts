@@ -61,11 +61,11 @@ export interface ExchangeDeps {
 const TICK_MS = 200;
 /** How much of a timer's lateness is remembered from tick to tick. */
 const LATE_KEPT = 0.8;
-/** Neighbours whose fast lanes are opened before anything is asked of them: a download that starts finds them there… */
-const STANDING_LANES = 64;
-/** …so many in a tick, while this process is less late than that, milliseconds: lanes are opened when all is calm. */
-const LANES_PER_TICK = 4;
+/** While this process is less late than that, milliseconds, lanes are opened ahead: when all is calm. */
 const CALM_MS = 50;
+/** A process that is late plans less often, and more at a time: rests of this share of its lateness, milliseconds. */
+const REST_SHARE = 0.5;
+const LONGEST_REST_MS = 25;
 /** While others boot, prefetch gets this share of each peer's window. */
 const BACKGROUND_SHARE = 0.25;
 
@@ -92,8 +92,8 @@ export class Exchange implements Disposable {
   /** How late this process has been lately, milliseconds: its neighbours may be no faster. */
   #lateMs = 0;
   #tickedAt = performance.now();
-  #prepared = 0;
   #planning = false;
+  #plannedAt = Number.NEGATIVE_INFINITY;
   #storing = 0;
   #nextHandle = 1;
   readonly #ticker: NodeJS.Timeout;
@@ -359,30 +359,28 @@ export class Exchange implements Disposable {
     this.#announcer.changed(local);
   }
 
+  /** Planned in a turn of its own, after what arrived meanwhile has been read: a late timer suspects nobody. */
   #planSoon(): void {
     if (this.#planning) return;
     this.#planning = true;
-    setImmediate(() => {
-      this.#planning = false;
-      const { backgroundOpen } = this.#deps;
-      const sessions = [...this.#sessions.values()];
-      const foreground = sessions.filter(({ priority }) => priority === 'foreground');
-      for (const session of foreground) session.plan(1, backgroundOpen());
-      const share = foreground.some(({ outstanding }) => outstanding > 0) ? BACKGROUND_SHARE : 1;
-      for (const session of sessions) if (session.priority === 'background') session.plan(share, backgroundOpen());
-      clearTimeout(this.#planTimer);
-      const wakeAt = Math.min(this.throttles.down.takeWakeAt(), ...sessions.map((session) => session.wakeAt));
-      if (!Number.isFinite(wakeAt)) return;
-      // Planned in a turn of its own, after what arrived meanwhile has been read: a late timer suspects nobody.
-      this.#planTimer = setTimeout(() => this.#planSoon(), Math.max(0, wakeAt - performance.now())).unref();
-    });
+    clearTimeout(this.#planTimer);
+    const rest = this.#plannedAt + Math.min(REST_SHARE * this.#lateMs, LONGEST_REST_MS) - performance.now();
+    if (rest < 1) setImmediate(() => this.#plan());
+    else this.#planTimer = setTimeout(() => setImmediate(() => this.#plan()), rest).unref();
   }
 
-  /** Opens the fast lanes of the next few neighbours that have none. */
-  #prepare(): void {
-    const neighbours = this.links.ready().filter(({ near }) => near);
-    const some = Math.min(STANDING_LANES, neighbours.length);
-    for (let n = 0; n < Math.min(LANES_PER_TICK, some); n += 1) neighbours[this.#prepared++ % some]?.prepare();
+  #plan(): void {
+    this.#planning = false;
+    this.#plannedAt = performance.now();
+    const background = this.#deps.backgroundOpen();
+    const sessions = [...this.#sessions.values()];
+    const foreground = sessions.filter(({ priority }) => priority === 'foreground');
+    for (const session of foreground) session.plan(1, background);
+    const share = foreground.some(({ outstanding }) => outstanding > 0) ? BACKGROUND_SHARE : 1;
+    for (const session of sessions) if (session.priority === 'background') session.plan(share, background);
+    const wakeAt = Math.min(this.throttles.down.takeWakeAt(), ...sessions.map((session) => session.wakeAt));
+    if (!Number.isFinite(wakeAt) || this.#planning) return;
+    this.#planTimer = setTimeout(() => this.#planSoon(), Math.max(0, wakeAt - performance.now())).unref();
   }
 
   #tick(): void {
@@ -391,7 +389,7 @@ export class Exchange implements Disposable {
     this.#uplink.look();
     this.#lateMs = Math.max(LATE_KEPT * this.#lateMs, now - this.#tickedAt - TICK_MS);
     this.#tickedAt = now;
-    if (this.#lateMs < CALM_MS) this.#prepare();
+    if (this.#lateMs < CALM_MS) this.links.prepareSome();
     for (const session of this.#sessions.values()) session.tick(now);
     if (this.#sessions.size > 0) this.#planSoon();
   }

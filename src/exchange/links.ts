@@ -41,6 +41,10 @@ export interface LanesPolicy {
 const OPEN_TIMEOUT_MS = 5_000;
 /** Pause before streams that broke are opened again, milliseconds. */
 const REOPEN_MS = 250;
+/** Neighbours whose fast lanes are opened before anything is asked of them: a download that starts finds them there… */
+const STANDING_LANES = 64;
+/** …so many at a time. */
+const LANES_AT_A_TIME = 4;
 /** Peers whose failed lanes are remembered, the oldest forgotten first. */
 const MAX_RESTS = 1024;
 
@@ -55,6 +59,7 @@ export class Links implements Disposable {
   readonly #slots: Readonly<Record<'near' | 'far', UploadSlots>>;
   readonly #packer: Packer;
   readonly #self: string;
+  #prepared = 0;
   readonly #abort = new AbortController();
 
   private constructor(deps: LinksDeps, window: Partial<WindowOptions>) {
@@ -92,6 +97,13 @@ export class Links implements Disposable {
   /** Those that can be asked. */
   ready(): Link[] {
     return this.all().filter((link) => link.ready);
+  }
+
+  /** Opens the fast lanes of the next few neighbours that have none. */
+  prepareSome(): void {
+    const neighbours = this.ready().filter(({ near }) => near);
+    const some = Math.min(STANDING_LANES, neighbours.length);
+    for (let n = 0; n < Math.min(LANES_AT_A_TIME, some); n += 1) neighbours[this.#prepared++ % some]?.prepare();
   }
 
   /** Closes links that never came to stand, so that another attempt has room. */

@@ -2,9 +2,15 @@
 
 /**
  * How an agent's Node is started: with a young generation of one size. V8's own starts small, and promotes what is
- * about to die; while it grows, a flood of small packets looks like a leak.
+ * about to die; while it grows, a flood of small packets looks like a leak. And with V8's last compiler five times as
+ * slow to step in: an agent has very many short functions, and a machine that downloads has no time to spare (seen in
+ * turns, twice: 6.0 and 5.2 CPU seconds a delivered GB instead of 6.9 and 8.0).
  */
-export const AGENT_FLAGS = ['--max-semi-space-size=16', '--min-semi-space-size=16'];
+export const AGENT_FLAGS = [
+  '--max-semi-space-size=16',
+  '--min-semi-space-size=16',
+  '--invocation-count-for-turbofan=15000',
+];
 
 /**
  * And one arena for glibc's malloc: with one for each thread, what a flood had in hand stays with the process in as many
