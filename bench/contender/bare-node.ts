@@ -9,8 +9,8 @@ const RELAY = fileURLToPath(new URL('relay.ts', import.meta.url));
 const START_MS = 20_000;
 
 /**
- * No contender but a floor: what Node itself needs to receive, hash, write and pass on every byte once. The origin and
- * the nodes are a chain of fixed order; nobody chooses, finds, compares or stores anything.
+ * No contender but a yardstick: about what Node itself needs to receive, hash, write and pass on every byte once. The
+ * origin and the nodes are a chain of fixed order; nobody chooses, finds, compares or stores anything.
  */
 export const bareNode: Contender = {
   name: 'bare-node',

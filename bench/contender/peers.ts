@@ -6,7 +6,7 @@ import { nginx } from './nginx.ts';
 
 const PEERS = [nginx, aria2, libtorrent, libtorrentTuned, libtorrentSuper];
 /** No rivals, but something to compare with: only where they are named. */
-const FLOORS = [bareNode];
+const YARDSTICKS = [bareNode];
 
 /**
  * The other programs that `--peers` names: `all`, `none`, or names with commas between them.
@@ -15,7 +15,7 @@ const FLOORS = [bareNode];
 export function peersNamed(text: string): Contender[] {
   if (text === 'none') return [];
   if (text === 'all') return PEERS;
-  const known = [...PEERS, ...FLOORS];
+  const known = [...PEERS, ...YARDSTICKS];
   return text.split(',').map((name) => {
     const peer = known.find((each) => each.name === name);
     if (peer) return peer;

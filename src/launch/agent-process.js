@@ -3,8 +3,8 @@
 /**
  * How an agent's Node is started: with a young generation of one size. V8's own starts small, and promotes what is
  * about to die; while it grows, a flood of small packets looks like a leak. And with V8's last compiler five times as
- * slow to step in: an agent has very many short functions, and a machine that downloads has no time to spare (seen in
- * turns, twice: 6.0 and 5.2 CPU seconds a delivered GB instead of 6.9 and 8.0).
+ * slow to step in, which took 2.0 of the 51 CPU seconds of a race of 16 nodes. That this makes anything faster is not
+ * shown: the runs with and without it differ by less than runs of one kind do.
  */
 export const AGENT_FLAGS = [
   '--max-semi-space-size=16',
