@@ -54,7 +54,8 @@ export class Blocks implements ChunkSource {
       const alone = links[0] !== undefined && this.#isGiver(links[0]);
       found = await askInTurn(block, links, { down, alone }, signal);
       if (found !== undefined) break;
-      if (this.#deps.coming() > 0 && performance.now() < until) await delay(LOOK_MS, undefined, { signal });
+      const enough = [...asked].filter(({ near }) => near).length >= MOST_ASKED.near;
+      if (!enough && this.#deps.coming() > 0 && performance.now() < until) await delay(LOOK_MS, undefined, { signal });
       else if (this.#inOrder(asked).length === 0) break;
     }
     if (found === undefined) {
