@@ -63,9 +63,6 @@ const TICK_MS = 200;
 const LATE_KEPT = 0.8;
 /** While this process is less late than that, milliseconds, lanes are opened ahead: when all is calm. */
 const CALM_MS = 50;
-/** A process that is late plans less often, and more at a time: rests of this share of its lateness, milliseconds. */
-const REST_SHARE = 0.5;
-const LONGEST_REST_MS = 25;
 /** While others boot, prefetch gets this share of each peer's window. */
 const BACKGROUND_SHARE = 0.25;
 
@@ -93,7 +90,6 @@ export class Exchange implements Disposable {
   #lateMs = 0;
   #tickedAt = performance.now();
   #planning = false;
-  #plannedAt = Number.NEGATIVE_INFINITY;
   #storing = 0;
   #nextHandle = 1;
   readonly #ticker: NodeJS.Timeout;
@@ -363,23 +359,20 @@ export class Exchange implements Disposable {
   #planSoon(): void {
     if (this.#planning) return;
     this.#planning = true;
-    clearTimeout(this.#planTimer);
-    const rest = this.#plannedAt + Math.min(REST_SHARE * this.#lateMs, LONGEST_REST_MS) - performance.now();
-    if (rest < 1) setImmediate(() => this.#plan());
-    else this.#planTimer = setTimeout(() => setImmediate(() => this.#plan()), rest).unref();
+    setImmediate(() => this.#plan());
   }
 
   #plan(): void {
     this.#planning = false;
-    this.#plannedAt = performance.now();
     const background = this.#deps.backgroundOpen();
     const sessions = [...this.#sessions.values()];
     const foreground = sessions.filter(({ priority }) => priority === 'foreground');
     for (const session of foreground) session.plan(1, background);
     const share = foreground.some(({ outstanding }) => outstanding > 0) ? BACKGROUND_SHARE : 1;
     for (const session of sessions) if (session.priority === 'background') session.plan(share, background);
+    clearTimeout(this.#planTimer);
     const wakeAt = Math.min(this.throttles.down.takeWakeAt(), ...sessions.map((session) => session.wakeAt));
-    if (!Number.isFinite(wakeAt) || this.#planning) return;
+    if (!Number.isFinite(wakeAt)) return;
     this.#planTimer = setTimeout(() => this.#planSoon(), Math.max(0, wakeAt - performance.now())).unref();
   }
 

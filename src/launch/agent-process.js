@@ -2,15 +2,9 @@
 
 /**
  * How an agent's Node is started: with a young generation of one size. V8's own starts small, and promotes what is
- * about to die; while it grows, a flood of small packets looks like a leak. And with V8's last compiler five times as
- * slow to step in, which took 2.0 of the 51 CPU seconds of a race of 16 nodes. That this makes anything faster is not
- * shown: the runs with and without it differ by less than runs of one kind do.
+ * about to die; while it grows, a flood of small packets looks like a leak.
  */
-export const AGENT_FLAGS = [
-  '--max-semi-space-size=16',
-  '--min-semi-space-size=16',
-  '--invocation-count-for-turbofan=15000',
-];
+export const AGENT_FLAGS = ['--max-semi-space-size=16', '--min-semi-space-size=16'];
 
 /**
  * And one arena for glibc's malloc: with one for each thread, what a flood had in hand stays with the process in as many

@@ -31,7 +31,7 @@ const program = ['../cli/main.ts', '../../dist/cli/main.js']
 
 if (program === undefined) {
   fail('the program is missing from this installation: install the package again');
-} else if (isNeeded() && FLAGS.every((flag) => process.execArgv.includes(flag))) {
+} else if (isNew() && FLAGS.every((flag) => process.execArgv.includes(flag))) {
   module.enableCompileCache(ENV.NODE_COMPILE_CACHE);
   await import(program);
 } else {
@@ -40,7 +40,7 @@ if (program === undefined) {
 
 /** @param {string} file */
 function become(file) {
-  const node = isNeeded() ? process.execPath : packagedNode();
+  const node = isNew() ? process.execPath : packagedNode();
   if (node === undefined) {
     fail(
       `Node ${NEEDED} is needed, and neither this one (${process.versions.node}) nor the npm package "node" is it: ` +
@@ -59,9 +59,8 @@ function become(file) {
   child.on('exit', (code, signal) => process.exit(code ?? 128 + (constants.signals[signal] ?? 1)));
 }
 
-/** No newer one either: V8's flags come and go. */
-function isNeeded() {
-  return Number(process.versions.node.split('.')[0]) === NEEDED;
+function isNew() {
+  return Number(process.versions.node.split('.')[0]) >= NEEDED;
 }
 
 function packagedNode() {

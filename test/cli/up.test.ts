@@ -59,10 +59,8 @@ describe('bootmesh up', { timeout: 60_000 }, () => {
     await agent.waitFor(/"up":true.*\n/);
     agent.child.kill('SIGKILL');
     await agent.done;
-    // The launcher's Node has other flags, and so a directory of its own.
-    const versions = await readdir(code);
-    const files = await Promise.all(versions.map(async (version) => (await readdir(join(code, version))).length));
-    assert.ok(Math.max(...files) > 100, String(files));
+    const [version = ''] = await readdir(code);
+    assert.ok((await readdir(join(code, version))).length > 100);
   });
 
   it('stops at the first Ctrl-C, and does not wait for anybody at the second', async () => {
