@@ -19,7 +19,7 @@ export class ToldStore implements ChunkStore, AsyncDisposable {
     return new ToldStore(await PackStore.open(directory, { log: silentLog }, { ...STORE_OPTIONS, onSync }));
   }
 
-  has(cid: CID): Promise<boolean> {
+  has(cid: CID): boolean | Promise<boolean> {
     return this.#store.has(cid);
   }
 

@@ -25,7 +25,7 @@ export class Withholding implements ChunkStore {
     return await this.#store.get(cid, options);
   }
 
-  has(cid: CID): Promise<boolean> {
+  has(cid: CID): boolean | Promise<boolean> {
     return this.#store.has(cid);
   }
 

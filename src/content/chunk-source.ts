@@ -34,7 +34,8 @@ export interface EncodedOptions extends GetOptions {
 
 /** A source that also keeps what it is given. */
 export interface ChunkStore extends ChunkSource {
-  has(cid: CID): Promise<boolean>;
+  /** At once where the store knows without looking. */
+  has(cid: CID): boolean | Promise<boolean>;
   /**
    * Keeps `bytes`: plain, verified, and not changed until this resolves. Idempotent. A chunk that came as a zstd frame
    * of those bytes is kept as that frame, `encoded`.

@@ -308,9 +308,10 @@ export class Exchange implements Disposable {
         const local = update && this.sets.get(update.set.key);
         const session = local && this.#sessions.get(local);
         if (update === undefined || local === undefined || session === undefined) return;
-        session.heard(link, update.news);
+        const opened = session.heard(link, update.news);
         this.#sayOutside(local);
-        break;
+        if (opened) break;
+        return;
       }
       case 'unsubscribe': {
         const gone = link.sets.unsubscribe(message.handle);

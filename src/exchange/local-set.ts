@@ -6,9 +6,6 @@ import { News, type NewsOptions } from '../schedule/news.ts';
 import { MESSAGE_LIMITS, type Message } from './message.ts';
 import type { Offer } from './uploads.ts';
 
-/** Look-ups in the store at a time when a set is first looked at. */
-const LOOKUPS = 256;
-
 /** A chunk set that we hold a part of, or want, and what of it the peers have yet to hear. */
 export class LocalSet {
   readonly set: ChunkSet;
@@ -48,10 +45,9 @@ export class LocalSet {
       throw new RangeError(`set ${set.id} has ${chunks.length} chunks; at most ${MESSAGE_LIMITS.chunks} are exchanged`);
     }
     const have = new HaveMap(chunks.length);
-    for (let start = 0; start < chunks.length; start += LOOKUPS) {
-      const some = chunks.slice(start, start + LOOKUPS);
-      const held = await Promise.all(some.map(({ cid }) => store.has(cid)));
-      for (const [n, holds] of held.entries()) if (holds) have.add(start + n);
+    for (const [index, { cid }] of chunks.entries()) {
+      const held = store.has(cid);
+      if (held === true || (held !== false && (await held))) have.add(index);
     }
     return new LocalSet(set, handle, have, options);
   }

@@ -211,8 +211,11 @@ export class Session implements RequestOwner {
     this.#download.heard(peer.id, { claimed: remote.claimed }, now);
   }
 
-  heard(link: Link, news: Heard): void {
-    this.#download.heard(link.peerId, news, performance.now());
+  /** True when it may be worth a plan now: chunks that a peer whose window is full has got can wait until it gives some. */
+  heard(link: Link, news: Heard): boolean {
+    const opened = this.#download.heard(link.peerId, news, performance.now());
+    const { claimed = [], unclaimed = [], lost = [] } = news;
+    return opened && (link.window.open || claimed.length + unclaimed.length + lost.length > 0);
   }
 
   left(link: Link): void {

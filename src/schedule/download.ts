@@ -186,6 +186,8 @@ export class Download {
       if (isSource(holder)) this.#lookAt = now;
       holder.proved();
       this.#trust(holder);
+      // Late, and not gone.
+      if (holder.resting) this.#prospects.recall(holder, now);
       this.#flights.end(index, holder);
     }
     if (this.#deps.have.has(index) || this.#storing.has(index)) return false;

@@ -125,10 +125,9 @@ export class Prospects {
     if (this.useful === 0) return open;
     for (const holder of this.holders.values()) {
       if (holder.useful === 0 || holder.suspect || holder.restUntil > now) continue;
-      const { target, room, outstanding } = holder.remote.window;
-      // Refill by halves: one message and one look at the set for several chunks.
-      if (room <= 0 || (room < target / 2 && outstanding > 0 && !hurry)) continue;
-      holder.room = room * share;
+      const { window } = holder.remote;
+      if (hurry ? window.room <= 0 : !window.open) continue;
+      holder.room = window.room * share;
       open.push(holder);
     }
     return open;

@@ -66,6 +66,12 @@ export class Window {
     return Math.max(0, this.target - this.#outstanding);
   }
 
+  /** So much is free that it is worth asking: refilled by halves, one message and one look at the set for several chunks. */
+  get open(): boolean {
+    const { room } = this;
+    return room > 0 && (this.#outstanding === 0 || room >= this.target / 2);
+  }
+
   asked(bytes: number, now: number): void {
     // An idle uploader's rate says nothing about its link: only time with something outstanding counts.
     if (this.#outstanding === 0) this.#busySince = now;

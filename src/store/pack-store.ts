@@ -123,7 +123,7 @@ export class PackStore implements ChunkStore, AsyncDisposable {
     this.#noting = setInterval(note, NOTE_MILLISECONDS).unref();
   }
 
-  async has(cid: CID): Promise<boolean> {
+  has(cid: CID): boolean {
     return this.#index.get(cid) !== undefined;
   }
 

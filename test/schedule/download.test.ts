@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
+import { Download } from '../../src/schedule/download.ts';
+import { HaveMap } from '../../src/schedule/have-map.ts';
+import { Window } from '../../src/schedule/window.ts';
 import { CHUNK, Model, type NodePlan } from './model.ts';
 
 /** Bytes per millisecond. */
@@ -86,5 +89,22 @@ suite('download', () => {
       if (id.startsWith('n')) assert.ok(finishedAt <= 1.3 * bound, `${id} took ${finishedAt / bound} of the bound`);
     assert.ok(model.node('slow').have.complete);
     assert.ok(model.copies('origin') <= 1.05, `${model.copies('origin')} copies left the origin`);
+  });
+
+  test('a source that was given up and sends after all is asked again at once, and need not rest', () => {
+    const window = new Window();
+    const source = { id: 'far', near: false, map: HaveMap.full(8), wants: false, outside: true, window };
+    const sizes = new Uint32Array(8).fill(CHUNK);
+    const download = new Download({ self: 'n', sizes, have: new HaveMap(8), random: () => 0.5 });
+    download.join(source, 0);
+    const indexes = download.plan(0, { budget: 4 * CHUNK }).asks.flatMap((ask) => ask.indexes);
+    assert.equal(indexes.length, 4);
+    for (const _ of indexes) window.asked(CHUNK, 0);
+    const late = download.plan(10_000, { budget: 4 * CHUNK });
+    assert.deepEqual(late.stalled, ['far']);
+    for (const _ of indexes) window.released(CHUNK);
+    assert.deepEqual(download.plan(10_010, { budget: 4 * CHUNK }).asks, []);
+    assert.ok(download.delivered('far', indexes[0] ?? -1, 10_020));
+    assert.equal(download.plan(10_030, { budget: 4 * CHUNK }).asks[0]?.peer, 'far');
   });
 });
