@@ -8,6 +8,8 @@ import type { Grant, Throttle } from './throttle.ts';
 
 export interface BlocksDeps {
   links(): Link[];
+  /** The fleet's description calls it an origin or a seed: of all that are outside our site it is asked first. */
+  likely(peerId: string): boolean;
   /** Peers that are connected and cannot be asked yet, because their links are being opened, or opened anew. */
   coming(): number;
   readonly down: Throttle;
@@ -21,8 +23,11 @@ const HEDGE_MS = 100;
 const AT_ONCE = 16;
 /** Who gave the last block is asked before others like it within this time, milliseconds: it has the next ones, too. */
 const GIVER_MS = 10_000;
-/** Peers of our site, and others, that are asked for one block before the DHT is. */
-const MOST_ASKED = { near: 32, far: 8 };
+/**
+ * Peers of our site, and others, that are asked for one block before the DHT is, which knows whole artifacts only. A no is
+ * a few bytes: it is more than the other sites of most fleets have connected, since one of them may be the only holder.
+ */
+const MOST_ASKED = { near: 32, far: 64 };
 /** Those that can be asked in a moment are waited for so long, and looked for so often, milliseconds. */
 const COMING_MS = 10_000;
 const LOOK_MS = 50;
@@ -82,7 +87,8 @@ export class Blocks implements ChunkSource {
 
   /** The lower, the sooner. */
   #rankOf(link: Link): number {
-    return (this.#isGiver(link) ? -1 : 0) + (link.near ? 0 : 2) + (link.stalled ? 4 : 0) + Math.random();
+    const place = link.near ? 0 : this.#deps.likely(link.peerId) ? 2 : 3;
+    return (this.#isGiver(link) ? -1 : 0) + place + (link.stalled ? 4 : 0) + Math.random();
   }
 }
 

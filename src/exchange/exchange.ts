@@ -53,6 +53,8 @@ export interface ExchangeDeps {
   onMalformed(peerId: string, error: Error): void;
   onTraffic(peerId: string, direction: 'in' | 'out', bytes: number): void;
   seek(set: ChunkSet): void;
+  /** The fleet's description calls it an origin or a seed: it is asked before others. */
+  likely(peerId: string): boolean;
   readonly lanes: LanesPolicy;
   /** What nobody waits for may be asked for now. */
   backgroundOpen(): boolean;
@@ -159,6 +161,7 @@ export class Exchange implements Disposable {
         store: this.#deps.store,
         link: (peer) => this.links.get(peer),
         links: () => this.links.ready(),
+        likely: (peer) => this.#deps.likely(peer),
         expected: () => this.#deps.expectedNeighbours(),
         settleMs: this.#options.settleMs,
         budget: () => this.#options.maxBytesInFlight - this.#storing - this.#outstanding(),

@@ -24,6 +24,8 @@ export interface SessionDeps {
   link(peerId: string): Link | undefined;
   /** Links that can be asked. */
   links(): Link[];
+  /** The fleet's description calls it an origin or a seed. */
+  likely(peerId: string): boolean;
   /** Neighbours that should be asked before anything crosses the uplink, connected or soon to be. */
   expected(): string[];
   /** Longest wait for their word, milliseconds. */
@@ -59,7 +61,7 @@ interface Urgent {
   waiters: number;
 }
 
-/** Peers that a session asks what they hold, at most, and those outside the site among them. */
+/** Peers that a session asks what they hold at first, and those outside the site among them. */
 const MAX_PEERS = 50;
 const MAX_FAR_PEERS = 10;
 /** A reader is told that nobody has the chunk after this long, milliseconds. */
@@ -170,10 +172,11 @@ export class Session implements RequestOwner {
     };
   }
 
-  /** Asks the peers that there are what they hold: not all of a large site, which would each have to be told all news. */
+  /** Asks peers what they hold, likely holders first: not all of a large fleet, which would have to be told all news. */
   open(): void {
-    const links = this.#deps.links().map((link) => ({ link, tie: this.#deps.random() }));
-    links.sort((a, b) => a.tie - b.tie);
+    const { likely, random } = this.#deps;
+    const links = this.#deps.links().map((link) => ({ link, rank: (likely(link.peerId) ? 0 : 1) + random() }));
+    links.sort((a, b) => a.rank - b.rank);
     const far = links.filter(({ link }) => !link.near).slice(0, MAX_FAR_PEERS);
     const near = links.filter(({ link }) => link.near).slice(0, MAX_PEERS - far.length);
     for (const { link } of [...far, ...near]) this.approach(link);
@@ -183,9 +186,7 @@ export class Session implements RequestOwner {
   /** Asks a peer what it holds, unless enough others were asked. */
   approach(link: Link): void {
     this.met(link);
-    if (this.#asked.size >= MAX_PEERS || this.#asked.has(link.peerId)) return;
-    this.#asked.add(link.peerId);
-    link.send(this.local.subscribe(this.outside));
+    if (this.#asked.size < MAX_PEERS) this.#subscribe(link);
   }
 
   /** A link can be asked, or its peer has said everything about the set. */
@@ -270,7 +271,11 @@ export class Session implements RequestOwner {
     for (const [index, { since, settle }] of this.#urgent)
       if (now - since >= NO_SOURCE_MS && !this.#download.attainable(index)) settle.resolve(false);
     const heard = this.#settled && now - this.startedAt >= SEEK_MS;
-    if (heard && !this.#download.sources && this.#download.wanted > 0) this.#deps.seek(this.local);
+    if (!heard || this.#download.sources || this.#download.wanted === 0) return;
+    // Nobody that was asked holds anything: some of the others may, and so may somebody whom we do not see.
+    const others = this.#deps.links().filter(({ peerId }) => !this.#asked.has(peerId));
+    for (const link of others.slice(0, MAX_FAR_PEERS)) this.#subscribe(link);
+    this.#deps.seek(this.local);
   }
 
   bytes(asked: Asked, request: PendingRequest, bytes: Uint8Array, encoded?: Encoded): void {
@@ -321,6 +326,12 @@ export class Session implements RequestOwner {
     this.stored(index);
     for (const listener of this.#listeners) listener(size);
     this.#deps.changed(this.local);
+  }
+
+  #subscribe(link: Link): void {
+    if (this.#asked.has(link.peerId)) return;
+    this.#asked.add(link.peerId);
+    link.send(this.local.subscribe(this.outside));
   }
 
   /** All neighbours that we expect have said whether they hold or want the set, or waiting for them is over. */

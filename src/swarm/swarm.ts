@@ -105,6 +105,7 @@ export class Swarm implements AsyncDisposable {
     this.site = parts.site;
     this.blocks = new Blocks({
       links: () => parts.exchange.links.ready(),
+      likely: parts.likely,
       coming: () => parts.node.getPeers().filter((peer) => !parts.exchange.links.get(peer.toString())?.ready).length,
       down: parts.exchange.throttles.down,
       providers: (cid, { signal }) => this.#providers(cid, signal),
@@ -253,6 +254,7 @@ export class Swarm implements AsyncDisposable {
 
 interface Parts {
   readonly node: SwarmNode;
+  readonly likely: (peerId: string) => boolean;
   readonly site: string;
   readonly store: ChunkStore;
   readonly exchange: Exchange;
@@ -294,6 +296,8 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
     if (tooOften) ban(peerId, reason);
     return tooOften;
   };
+  const first = new Set((options.bootstrap ?? []).map((address) => address.split('/p2p/')[1]));
+  const likely = (peer: string) => first.has(peer);
   const providers = stack.use(new Providers({ node, log, admits }));
   const documents = await Documents.open({ node, log, admits });
   const near = (peer: string) => membership.member(peer)?.site === site;
@@ -325,6 +329,7 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
         if (!offend(peer, 'malformed messages')) void node.hangUp(peerIdFromString(peer)).catch(() => undefined);
       },
       onTraffic: (peer, direction, bytes) => traffic.count(peer, direction, bytes),
+      likely,
       seek: (set) => void providers.connect(set.id).catch(() => undefined),
     },
     options.exchange,
@@ -338,7 +343,7 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
   const members = [...(membership.members ?? []), ...(options.members ?? [])];
   const banned = (peer: string) => standing.bannedUntil(peer) !== undefined;
   const dialer = stack.use(new Dialer({ node, log, banned }, members, site));
-  return { node, site, store, exchange, documents, providers, traffic, offend, stack: stack.move() };
+  return { node, likely, site, store, exchange, documents, providers, traffic, offend, stack: stack.move() };
 }
 
 /** Members only, and no banned ones: checked as soon as Noise has proved who is there, before any protocol. */

@@ -45,6 +45,7 @@ suite('blocks', () => {
     using down = new Throttle();
     const blocks = new Blocks({
       links: () => all as unknown as Link[],
+      likely: () => false,
       coming: () => 0,
       down,
       providers: async () => [],
@@ -72,6 +73,7 @@ suite('blocks', () => {
     const blocks = new Blocks({
       links: () => [...site, origin] as unknown as Link[],
       // In a large site somebody always is.
+      likely: () => false,
       coming: () => 1,
       down,
       providers: async () => {
@@ -87,6 +89,26 @@ suite('blocks', () => {
     assert.equal(looked, 1);
   });
 
+  test('outside, all of a large fleet are asked, and its origins first: the others may be no holders', async () => {
+    const [held, other] = [1, 2].map((n) => chunkCid(Uint8Array.of(n)));
+    assert.ok(held && other);
+    const empty = Array.from({ length: 40 }, (_, n) => new Neighbour(`empty ${n}`, [], false));
+    const origin = new Neighbour('origin', [held], false);
+    const holder = new Neighbour('holder', [other], false);
+    using down = new Throttle();
+    const blocks = new Blocks({
+      links: () => [...empty, holder, origin] as unknown as Link[],
+      likely: (peer) => peer === 'origin',
+      coming: () => 0,
+      down,
+      providers: async () => [],
+    });
+    const signal = AbortSignal.timeout(5_000);
+    assert.deepEqual(await blocks.get(held, { signal }), BYTES);
+    assert.deepEqual([origin.asked, ...empty.map(({ asked }) => asked)], [1, ...empty.map(() => 0)]);
+    assert.deepEqual(await blocks.get(other, { signal }), BYTES);
+  });
+
   test('a peer whose link is being opened is waited for, and asked; one that is gone is not', async () => {
     const [held, lost] = [1, 2].map((n) => chunkCid(Uint8Array.of(n)));
     assert.ok(held && lost);
@@ -96,6 +118,7 @@ suite('blocks', () => {
     using down = new Throttle();
     const blocks = new Blocks({
       links: () => all as unknown as Link[],
+      likely: () => false,
       coming: () => coming,
       down,
       providers: async () => [],

@@ -2,6 +2,11 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CID } from 'multiformats/cid';
+import type { Link } from '../../src/exchange/link.ts';
+import { LocalSet } from '../../src/exchange/local-set.ts';
+import { RemoteSets } from '../../src/exchange/remote-sets.ts';
+import { Session, type SessionDeps } from '../../src/exchange/session.ts';
+import { Window } from '../../src/schedule/window.ts';
 import { MemoryStore } from '../fakes/memory-store.ts';
 import { content, Fleet, fill, holdsAll, soon } from '../swarm/fleet.ts';
 
@@ -54,5 +59,31 @@ suite('session', { timeout: 60_000 }, () => {
     const between =
       (reports[0]?.bytesByPeer.get(second.swarm.peerId) ?? 0) + (reports[1]?.bytesByPeer.get(first.swarm.peerId) ?? 0);
     assert.ok(between >= 0.9 * set.bytes, 'in which direction is left to who was first');
+  });
+
+  test('in a fleet of many sites its origins are asked first; when nobody asked holds anything, all others are', async () => {
+    const asked: string[] = [];
+    const links = Array.from({ length: 60 }, (_, n) => {
+      const peerId = n === 59 ? 'origin' : `far ${n}`;
+      const link = { peerId, near: false, ready: true, sets: new RemoteSets(), window: new Window() };
+      return { ...link, send: () => asked.push(peerId), prepare: () => undefined };
+    });
+    const store = new MemoryStore();
+    const local = await LocalSet.open(content(3).set, 1, store, {});
+    const deps = {
+      ...{ self: 'us', store, settleMs: -1, random: Math.random, budget: () => 1e6, soon: () => 1, lateMs: () => 0 },
+      ...{ link: () => undefined, links: () => links as unknown as Link[], expected: () => [], admit: () => true },
+      ...{ changed: () => undefined, seek: () => undefined, likely: (peer: string) => peer === 'origin' },
+    };
+    const session = new Session(deps as unknown as SessionDeps, local, {});
+    session.done.promise.catch(() => undefined);
+    session.join('foreground', () => undefined);
+    session.open();
+    assert.equal(asked[0], 'origin');
+    assert.equal(asked.length, 10);
+    session.plan(1, true);
+    for (let n = 0; n < 8; n += 1) session.tick(performance.now() + 2_000);
+    assert.deepEqual(asked.toSorted(), links.map(({ peerId }) => peerId).toSorted());
+    session.close();
   });
 });
