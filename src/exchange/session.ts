@@ -212,11 +212,11 @@ export class Session implements RequestOwner {
     this.#download.heard(peer.id, { claimed: remote.claimed }, now);
   }
 
-  /** True when it may be worth a plan now: chunks that a peer whose window is full has got can wait until it gives some. */
+  /** True when it may be worth a plan now: more chunks of a peer whose window is full can wait, unless a reader does. */
   heard(link: Link, news: Heard): boolean {
     const opened = this.#download.heard(link.peerId, news, performance.now());
     const { claimed = [], unclaimed = [], lost = [] } = news;
-    return opened && (link.window.open || claimed.length + unclaimed.length + lost.length > 0);
+    return opened && (link.window.open || this.#urgent.size + claimed.length + unclaimed.length + lost.length > 0);
   }
 
   left(link: Link): void {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CID } from 'multiformats/cid';
+import type { ChunkSet } from '../../src/content/chunk-set.ts';
 import type { Link } from '../../src/exchange/link.ts';
 import { LocalSet } from '../../src/exchange/local-set.ts';
 import { RemoteSets } from '../../src/exchange/remote-sets.ts';
@@ -61,6 +62,26 @@ suite('session', { timeout: 60_000 }, () => {
     assert.ok(between >= 0.9 * set.bytes, 'in which direction is left to who was first');
   });
 
+  test('what a peer whose window is full has got is no reason to plan, unless a reader waits', async () => {
+    const { set } = content(3);
+    const link = { peerId: 'one', near: true, ready: true, sets: new RemoteSets(), window: new Window() };
+    const session = await lonely([{ ...link, send: () => undefined, prepare: () => undefined }], set);
+    const about = { handle: 1, wants: true, outside: false, claimed: [] };
+    link.sets.subscribe({ kind: 'subscribe', set: set.id, chunks: 3, have: new Uint8Array(), ...about }, true);
+    session.open();
+    const got = (index: number) => {
+      const update = link.sets.update({ kind: 'have', added: [index], unclaimed: [], lost: [], ...about });
+      return session.heard(link as unknown as Link, update?.news ?? {});
+    };
+    assert.equal(got(0), true);
+    link.window.asked(link.window.target - 1, 0);
+    assert.equal(got(1), false);
+    const reader = session.get(2, AbortSignal.timeout(1_000));
+    assert.equal(got(2), true);
+    session.close();
+    assert.equal(await reader, false);
+  });
+
   test('in a fleet of many sites its origins are asked first; when nobody asked holds anything, all others are', async () => {
     const asked: string[] = [];
     const links = Array.from({ length: 60 }, (_, n) => {
@@ -68,15 +89,7 @@ suite('session', { timeout: 60_000 }, () => {
       const link = { peerId, near: false, ready: true, sets: new RemoteSets(), window: new Window() };
       return { ...link, send: () => asked.push(peerId), prepare: () => undefined };
     });
-    const store = new MemoryStore();
-    const local = await LocalSet.open(content(3).set, 1, store, {});
-    const deps = {
-      ...{ self: 'us', store, settleMs: -1, random: Math.random, budget: () => 1e6, soon: () => 1, lateMs: () => 0 },
-      ...{ link: () => undefined, links: () => links as unknown as Link[], expected: () => [], admit: () => true },
-      ...{ changed: () => undefined, seek: () => undefined, likely: (peer: string) => peer === 'origin' },
-    };
-    const session = new Session(deps as unknown as SessionDeps, local, {});
-    session.done.promise.catch(() => undefined);
+    const session = await lonely(links, content(3).set);
     session.join('foreground', () => undefined);
     session.open();
     assert.equal(asked[0], 'origin');
@@ -87,3 +100,16 @@ suite('session', { timeout: 60_000 }, () => {
     session.close();
   });
 });
+
+/** A session that plans, with links that say nothing by themselves; nothing is asked of anybody. */
+async function lonely(links: readonly object[], set: ChunkSet): Promise<Session> {
+  const store = new MemoryStore();
+  const deps = {
+    ...{ self: 'us', store, settleMs: -1, random: Math.random, budget: () => 1e6, soon: () => 1, lateMs: () => 0 },
+    ...{ link: () => undefined, links: () => links, expected: () => [], admit: () => true },
+    ...{ changed: () => undefined, seek: () => undefined, likely: (peer: string) => peer === 'origin' },
+  };
+  const session = new Session(deps as unknown as SessionDeps, await LocalSet.open(set, 1, store, {}), {});
+  session.done.promise.catch(() => undefined);
+  return session;
+}
