@@ -24,8 +24,8 @@ const AT_ONCE = 16;
 /** Who gave the last block is asked before others like it within this time, milliseconds: it has the next ones, too. */
 const GIVER_MS = 10_000;
 /**
- * Peers of our site, and others, that are asked for one block before the DHT is, which knows whole artifacts only. A no is
- * a few bytes: it is more than the other sites of most fleets have connected, since one of them may be the only holder.
+ * Peers of our site, and others, that are asked for one block before the DHT is, which knows whole artifacts only. More
+ * than most nodes are connected to outside their site: one of them may be the only holder, and a no is a few bytes.
  */
 const MOST_ASKED = { near: 32, far: 64 };
 /** Those that can be asked in a moment are waited for so long, and looked for so often, milliseconds. */

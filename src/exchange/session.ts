@@ -271,8 +271,8 @@ export class Session implements RequestOwner {
     for (const [index, { since, settle }] of this.#urgent)
       if (now - since >= NO_SOURCE_MS && !this.#download.attainable(index)) settle.resolve(false);
     const heard = this.#settled && now - this.startedAt >= SEEK_MS;
-    if (!heard || this.#download.sources || this.#download.wanted === 0) return;
-    // Nobody that was asked holds anything: some of the others may, and so may somebody whom we do not see.
+    if (!heard || !this.#download.stranded) return;
+    // Some of those who were not asked may hold it, and so may somebody whom we do not see.
     const others = this.#deps.links().filter(({ peerId }) => !this.#asked.has(peerId));
     for (const link of others.slice(0, MAX_FAR_PEERS)) this.#subscribe(link);
     this.#deps.seek(this.local);

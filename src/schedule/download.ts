@@ -132,10 +132,9 @@ export class Download {
     return this.#prospects.outside;
   }
 
-  /** Some peer that we see holds something of the set. */
-  get sources(): boolean {
-    for (const { remote } of this.#prospects.holders.values()) if (remote.map.count > 0) return true;
-    return false;
+  /** There is more to get, none of it is on its way, and nobody that we see and trust holds any of it. */
+  get stranded(): boolean {
+    return this.wanted > 0 && this.inFlight === 0 && this.#prospects.useful === 0;
   }
 
   /** How many neighbours hold the chunk, not counting those that held everything from the start. */

@@ -72,8 +72,8 @@ suite('blocks', () => {
     let looked = 0;
     const blocks = new Blocks({
       links: () => [...site, origin] as unknown as Link[],
-      // In a large site somebody always is.
       likely: () => false,
+      // In a large site somebody always is.
       coming: () => 1,
       down,
       providers: async () => {

@@ -82,20 +82,32 @@ suite('session', { timeout: 60_000 }, () => {
     assert.equal(await reader, false);
   });
 
-  test('in a fleet of many sites its origins are asked first; when nobody asked holds anything, all others are', async () => {
+  test('in a fleet of many sites its origins are asked first; when nobody asked holds what is wanted, all others are', async () => {
     const asked: string[] = [];
     const links = Array.from({ length: 60 }, (_, n) => {
       const peerId = n === 59 ? 'origin' : `far ${n}`;
       const link = { peerId, near: false, ready: true, sets: new RemoteSets(), window: new Window() };
       return { ...link, send: () => asked.push(peerId), prepare: () => undefined };
     });
-    const session = await lonely(links, content(3).set);
+    const { set } = content(3);
+    const session = await lonely(links, set);
     session.join('foreground', () => undefined);
     session.open();
     assert.equal(asked[0], 'origin');
     assert.equal(asked.length, 10);
     session.plan(1, true);
-    for (let n = 0; n < 8; n += 1) session.tick(performance.now() + 2_000);
+    const ticks = (count: number) => {
+      for (let n = 0; n < count; n += 1) session.tick(performance.now() + 2_000);
+    };
+    const about = { set: set.id, chunks: 3, wants: true, outside: false, claimed: [] };
+    const origin = links.at(-1) as unknown as Link;
+    origin.sets.subscribe({ kind: 'subscribe', handle: 1, have: Uint8Array.of(1), ...about }, true);
+    session.met(origin);
+    ticks(8);
+    assert.equal(asked.length, 10, 'there is something to get');
+    // It has no more than that, and nobody else has said that he has.
+    session.stored(0);
+    ticks(8);
     assert.deepEqual(asked.toSorted(), links.map(({ peerId }) => peerId).toSorted());
     session.close();
   });
