@@ -4,6 +4,7 @@ import { randomBytes, randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { suite, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { noise } from '@chainsafe/libp2p-noise';
 import { yamux } from '@chainsafe/libp2p-yamux';
 import { generateKeyPair, generateKeyPairFromSeed } from '@libp2p/crypto/keys';
@@ -29,6 +30,7 @@ const EXCHANGE = '/bootmesh/exchange/1.0.0';
 const LANE = '/bootmesh/lane/1.0.0';
 const SEED = 9;
 const MESSAGES = 10_000;
+const MAX_HELD = 5e6;
 const MAX_GROWTH = 20e6;
 
 suite('a swarm under attack', { timeout: 120_000 }, () => {
@@ -44,12 +46,12 @@ suite('a swarm under attack', { timeout: 120_000 }, () => {
     try {
       const ready = await report(victim, 'ready');
       const address = multiaddr(ready.address);
-      await attack(attackerKey, address, 2_000);
+      // What the first attack leaves is the engine's: compiled code and a heap of its working size. A leak goes on.
+      await flood(attackerKey, address);
       const before = await memory(victim);
-      assert.ok((await attack(attackerKey, address, MESSAGES)) >= MESSAGES);
-      await garbage(address, 200);
+      await flood(attackerKey, address);
       const after = await memory(victim);
-      assert.ok(after.held - before.held < MAX_GROWTH, `holds ${(after.held - before.held) / 1e6} MB more`);
+      assert.ok(after.held - before.held < MAX_HELD, `holds ${(after.held - before.held) / 1e6} MB more`);
       assert.ok(after.rss - before.rss < MAX_GROWTH, `is ${(after.rss - before.rss) / 1e6} MB larger`);
 
       const set = new ChunkSet(
@@ -78,8 +80,13 @@ suite('a swarm under attack', { timeout: 120_000 }, () => {
   });
 });
 
-/** Sends at least `count` hostile messages, over as many connections as it takes; resolves to how many left. */
-async function attack(privateKey: PrivateKey, address: Multiaddr, count: number): Promise<number> {
+async function flood(privateKey: PrivateKey, address: Multiaddr): Promise<void> {
+  await attack(privateKey, address, MESSAGES);
+  await garbage(address, 200);
+}
+
+/** Sends at least `count` hostile messages, over as many connections as it takes. */
+async function attack(privateKey: PrivateKey, address: Multiaddr, count: number): Promise<void> {
   const node = await createLibp2p({
     privateKey,
     transports: [tcp()],
@@ -90,7 +97,6 @@ async function attack(privateKey: PrivateKey, address: Multiaddr, count: number)
   try {
     let sent = 0;
     while (sent < count) sent += await burst(node, address);
-    return sent;
   } finally {
     await node.stop();
   }
@@ -98,7 +104,9 @@ async function attack(privateKey: PrivateKey, address: Multiaddr, count: number)
 
 /** A connection's worth: a proper hello, plausible nonsense, and something malformed at the end, which ends it. */
 async function burst(node: Libp2p, address: Multiaddr): Promise<number> {
-  const connection = await node.dial(address);
+  const connection = await node.dial(address).catch(() => undefined);
+  // After many connections in a second, the next ones are turned away for a moment.
+  if (connection === undefined) return delay(100, 0);
   const stream = await connection.newStream(EXCHANGE).catch(() => undefined);
   if (stream === undefined) return 0;
   const closed = once(stream as unknown as EventTarget, 'close');
@@ -112,7 +120,7 @@ async function burst(node: Libp2p, address: Multiaddr): Promise<number> {
   for (let n = randomInt(250); n > 0; n -= 1) send(framed(encodeMessage(nonsense())));
   await pollute(connection.newStream(LANE));
   send(malformed());
-  await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, 50))]);
+  await Promise.race([closed, delay(50)]);
   await connection.close().catch(() => undefined);
   return sent;
 }
@@ -187,10 +195,8 @@ async function garbage(address: Multiaddr, times: number): Promise<void> {
   const { port } = new URL(`http://${address.toString().replace(/^\/ip4\/([^/]+)\/tcp\/(\d+).*$/, '$1:$2')}`);
   for (let n = 0; n < times; n += 1) {
     const socket = connect(Number(port), '127.0.0.1').on('error', () => undefined);
-    await once(socket, 'connect');
-    socket.write(randomBytes(randomInt(1, 4_000)));
-    setImmediate(() => socket.destroy());
-    await once(socket, 'close');
+    socket.write(randomBytes(randomInt(1, 4_000)), () => setImmediate(() => socket.destroy()));
+    await new Promise((resolve) => socket.once('close', resolve));
   }
 }
 
