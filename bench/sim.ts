@@ -24,7 +24,7 @@ const MOST_UPLINK = 1.1;
 const FLAGS: Readonly<Record<string, readonly [meaning: string, value: string]>> = {
   nodes: ['receivers', String(SCENARIO_DEFAULTS.nodes)],
   sites: ['sites that they are spread over evenly', `one for ${USUAL_SITE} nodes`],
-  chunks: ['chunks of 64 KiB that each of them needs', String(SCENARIO_DEFAULTS.chunks)],
+  chunks: ['chunks of 128 KiB that each of them needs', String(SCENARIO_DEFAULTS.chunks)],
   liars: ['share of the nodes that lie, in per cent', String(100 * SCENARIO_DEFAULTS.liars)],
   churn: ['share of the nodes that die and come back each minute, in per cent', String(100 * SCENARIO_DEFAULTS.churn)],
   'origin-rate': ['the origin’s link, each way', 'half of all uplinks together'],

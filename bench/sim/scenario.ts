@@ -1,3 +1,5 @@
+import { DEFAULT_CHUNK_SIZES } from '../../src/content/chunker.ts';
+
 /** What is simulated. Rates are bits per second, times milliseconds, shares between 0 and 1. */
 export interface Scenario {
   readonly seed: number;
@@ -53,7 +55,7 @@ export const SCENARIO_DEFAULTS: Scenario = {
   nodes: 1_000,
   sites: 20,
   chunks: 1_024,
-  chunkBytes: 64 * 1024,
+  chunkBytes: DEFAULT_CHUNK_SIZES.average,
   originRate: 200 * MBIT,
   nodeRate: 1_000 * MBIT,
   uplinkRate: 20 * MBIT,
@@ -62,7 +64,7 @@ export const SCENARIO_DEFAULTS: Scenario = {
   farDelayMs: 10,
   messageMs: 1,
   storeMs: 1,
-  underWay: 4,
+  underWay: 2,
   liars: 0.05,
   churn: 0.1,
   downMs: [2_000, 20_000],

@@ -10,12 +10,13 @@ export interface ChunkSizes {
 
 /**
  * Measured on two versions of 19 Debian packages as an uncompressed squashfs of 205 MB (bench/results/chunk-size.json):
- * the next version moves 0.44 / 0.48 / 0.52 / 0.58 / 0.65 of its bytes in 10133 / 5028 / 2525 / 1245 / 625 chunks at
- * 16 / 32 / 64 / 128 / 256 KiB. Below 64 KiB twice the chunks (requests, have-map bits, index entries) save 8 % of the
- * bytes, above it half the chunks cost 12 %. A minimum of half the average moves as much as one of a quarter and
- * cuts 1.4 × as fast. As a zstd or xz squashfs 0.69 moves, of a third of the bytes.
+ * the next version shares all but 0.44 / 0.48 / 0.52 / 0.58 / 0.65 of its bytes, in 10133 / 5028 / 2525 / 1245 / 625
+ * chunks at 16 / 32 / 64 / 128 / 256 KiB. What moves is far less, since a chunk travels compressed against those it is
+ * like: 0.058 / 0.057 / 0.058 of a kernel package at 64 / 128 / 256 KiB (bench delta). So the number of chunks decides:
+ * each costs requests, have-map bits, index rows and a part of the manifest, while large ones make the start and the end
+ * of a swarm slow. A minimum of half the average shares as much as one of a quarter and cuts 1.4 × as fast.
  */
-export const DEFAULT_CHUNK_SIZES: ChunkSizes = { min: 32 * 1024, average: 64 * 1024, max: 256 * 1024 };
+export const DEFAULT_CHUNK_SIZES: ChunkSizes = { min: 64 * 1024, average: 128 * 1024, max: 512 * 1024 };
 
 /** Behind the average a cut is likely, and what lies far ahead of it is gone through for nothing. Even. */
 const BLOCK = 4096;

@@ -24,9 +24,9 @@ export interface Manifest {
 
 /** What a manifest may be at most; more is refused before it is fetched. */
 export const MANIFEST_LIMITS = {
-  /** Node levels above the leaves: 3 hold 64 TiB at 64 KiB a leaf; other writers use narrower trees. */
+  /** Node levels above the leaves: 3 hold 128 TiB at 128 KiB a leaf; other writers use narrower trees. */
   depth: 6,
-  /** Leaves, and so bits of a have-map: 64 GiB at 64 KiB a leaf. */
+  /** Leaves, and so bits of a have-map: 128 GiB at 128 KiB a leaf. */
   leaves: 1024 * 1024,
   /** Node references, the same node counted each time it is linked. */
   nodes: 16 * 1024,

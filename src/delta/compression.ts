@@ -2,8 +2,8 @@ import { constants, type ZstdOptions, zstdCompress, zstdDecompress } from 'node:
 import { MAX_CHUNK_BYTES } from '../content/chunk.ts';
 
 /**
- * Most bytes of older chunks that one chunk is compressed against. Three neighbours of 64 KiB on average say as much
- * as four (0.0536 of a kernel image's bytes against 0.0549 with two), and the window below has room for them.
+ * Most bytes of older chunks that one chunk is compressed against. In chunks of 64 KiB three neighbours said as much as
+ * four (0.0536 of a kernel image's bytes against 0.0549 with two), and the window below has room for them.
  */
 export const MAX_LIKE_BYTES = MAX_CHUNK_BYTES;
 

@@ -1,3 +1,4 @@
+import { DEFAULT_CHUNK_SIZES } from '../content/chunker.ts';
 import { TrafficCap, type TrafficLimits } from '../limits/traffic-cap.ts';
 import type { Priority } from './message.ts';
 
@@ -53,7 +54,7 @@ const RANKS: Readonly<Record<Priority, number>> = { urgent: 0, foreground: 1, ba
 const MOST_SLOTS = 32;
 /** …else as many usual ones as the caps let through within so long, ms. */
 const SLOTS_MS = 200;
-const USUAL_CHUNK_BYTES = 64 * 1024;
+const USUAL_CHUNK_BYTES = DEFAULT_CHUNK_SIZES.average;
 /** Shares of the uplink change with time and with what neighbours say: looked at this often while somebody waits, ms. */
 const LOOK_MS = 100;
 

@@ -1,4 +1,5 @@
 import type { CID } from 'multiformats/cid';
+import { DEFAULT_CHUNK_SIZES } from '../content/chunker.ts';
 import type { Frame } from '../lane/frame.ts';
 import { UploadQueue } from '../schedule/upload-queue.ts';
 import type { Priority } from './message.ts';
@@ -9,7 +10,7 @@ const MAX_QUEUED = 512;
 /** Chunks of one peer between the store and its lane: some are read while others leave, several at a time. */
 const PER_PEER = 16;
 /** What a chunk weighs in the turns between peers before it is read, bytes. */
-const USUAL_BYTES = 64 * 1024;
+const USUAL_BYTES = DEFAULT_CHUNK_SIZES.average;
 
 /** A chunk of ours that a peer may ask for. */
 export interface Offer {

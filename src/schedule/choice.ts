@@ -28,7 +28,7 @@ export interface Limits {
 const LOOKS_PER_CHUNK = 4;
 const LEAST_LOOKS = 32;
 /** A usual chunk. */
-const CHUNK_BYTES = 64 * 1024;
+const CHUNK_BYTES = 128 * 1024;
 
 /** Which chunk from whom next: one round of choosing among the peers that have room. */
 export class Choice {

@@ -3,8 +3,12 @@
  * directions delays messages, too.
  */
 const OFFER_MS = 120;
-/** Offers at a time; one that came to nothing is taken back after some of the times. */
-const MAX_OFFERS = 32;
+/**
+ * Offers at a time: what one node offers, no other does, so more than it soon carries out keeps the others from helping.
+ * 8 nodes at 100 Mbit/s, 64 MiB in chunks of 128 KiB, simulated: 1.158, 1.110 and 1.106 × the bound with 32, 8 and 6.
+ */
+const MAX_OFFERS = 6;
+/** One that came to nothing is taken back after some of the times. */
 const OFFER_TIMES = 4;
 
 const NO_NEWS = { claimed: [], unclaimed: [] } as const;

@@ -54,7 +54,7 @@ export interface PlanOptions {
   readonly lateMs?: number;
   /** Takes room for bytes from a peer, near or outside, under a rate cap; false when there is none. @default always */
   readonly admit?: (near: boolean, bytes: number) => boolean;
-  /** First copies of others that we may mean to fetch at a time: no more than the caps let us soon. @default 32 */
+  /** First copies of others that we may mean to fetch at a time: no more than the caps let us soon. @default 6 */
   readonly maxOffers?: number;
   /** The neighbours have said what they hold and want, so that first copies may be fetched. @default true */
   readonly settled?: boolean;

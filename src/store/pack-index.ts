@@ -46,7 +46,7 @@ const LOAD_BATCH = 2000;
 const WRITE_BATCH = 5000;
 
 /**
- * Chunk → place. All of it is in memory (about 150 bytes a chunk: 2.4 MB per GiB of 64 KiB chunks), so `has` and the
+ * Chunk → place. All of it is in memory (about 150 bytes a chunk: 1.2 MB per GiB of 128 KiB chunks), so `has` and the
  * way to a payload cost no I/O; LevelDB keeps it for the next start. LevelDB may lag behind or be lost: what it says
  * of a segment counts up to the checkpoint that was written with it, and the rest is read from the segment itself.
  */

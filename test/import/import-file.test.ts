@@ -64,6 +64,11 @@ describe('importFile', () => {
     const store = new MemoryStore();
     assert.equal(
       String((await importFile(path, store, { signal })).cid),
+      'bafybeigythv5a7bylmlkgojg6zptnexpexnm6gjx4ooh3jftshlsmv4wti',
+    );
+    const halves = new Chunker({ min: 32 * 1024, average: 64 * 1024, max: 256 * 1024 });
+    assert.equal(
+      String((await importFile(path, store, { signal, chunker: halves })).cid),
       'bafybeibczryyjgp6huc6oe3dt53z5n45gqergpukwgbscildyirqoxab3u',
     );
     // More than FAN_OUT leaves: two levels of nodes.
@@ -149,7 +154,7 @@ describe('importFile', () => {
   });
 
   it('gives the store frames of what compresses, and checksums of the rest', async () => {
-    const bytes = Buffer.concat([Buffer.alloc(3_000_000, 'boots. '), seededBytes('mixed', 3_000_000)]);
+    const bytes = Buffer.concat([Buffer.alloc(3_000_000, 'boots. '), seededBytes('mixed', 6_000_000)]);
     const given: { plain: Buffer; encoded: Encoded }[] = [];
     const store = new MemoryStore();
     const keep = store.put.bind(store);
