@@ -1,5 +1,6 @@
 import { HaveMap } from '../../src/schedule/have-map.ts';
 import type { RemotePeer } from '../../src/schedule/holder.ts';
+import { FAR_PATIENCE } from '../../src/schedule/patience.ts';
 import { Window } from '../../src/schedule/window.ts';
 import type { Link } from './link.ts';
 import type { Message } from './message.ts';
@@ -15,7 +16,7 @@ export class Peer {
   readonly id: string;
   readonly number: number;
   readonly link: Link;
-  readonly window = new Window();
+  readonly window: Window;
   /** undefined until it has said what it holds. */
   remote: Remote | undefined;
   /** It downloads the payload, and so hears of our chunks. */
@@ -32,6 +33,7 @@ export class Peer {
     this.id = id;
     this.number = number;
     this.link = link;
+    this.window = new Window(link.near ? {} : FAR_PATIENCE);
   }
 
   /** @param chunks of the payload */

@@ -6,6 +6,7 @@ import { BadCompression } from '../delta/compression.ts';
 import type { Frame } from '../lane/frame.ts';
 import type { FastKind, FrameSink, Lane, LaneKind } from '../lane/lane.ts';
 import { PairLanes, type PairLanesDeps } from '../lane/pair-lanes.ts';
+import { FAR_PATIENCE } from '../schedule/patience.ts';
 import { Window, type WindowOptions } from '../schedule/window.ts';
 import type { ControlStream } from './control-stream.ts';
 import { EXCHANGE_VERSION, MalformedMessage, MESSAGE_LIMITS, type Message, type Priority } from './message.ts';
@@ -71,7 +72,7 @@ export class Link {
     this.#deps = deps;
     this.peerId = peer.peerId;
     this.near = peer.near;
-    this.window = new Window(window);
+    this.window = new Window(peer.near ? window : { ...FAR_PATIENCE, ...window });
     this.#lanes = new PairLanes({
       ...deps.lanes,
       peerId: peer.peerId,

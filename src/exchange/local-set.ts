@@ -66,11 +66,11 @@ export class LocalSet {
     };
   }
 
-  /** @param first no neighbour that we know of has it */
-  stored(index: number, first: boolean): void {
+  /** @param first no neighbour that we know of has it @param awaited a reader waited for it */
+  stored(index: number, first: boolean, awaited = false): void {
     if (!this.have.add(index)) return;
     this.claims.delete(index);
-    this.news.stored(index, first, performance.now());
+    this.news.stored(index, first, performance.now(), awaited);
   }
 
   /** The store no longer has it. */

@@ -227,7 +227,7 @@ export class Session implements RequestOwner {
 
   /** Something else put the chunk into the store. */
   stored(index: number): void {
-    this.local.stored(index, this.#download.spread(index) === 0);
+    this.local.stored(index, this.#download.spread(index) === 0, this.#urgent.has(index));
     this.#download.stored(index);
     this.#urgent.get(index)?.settle.resolve(true);
     this.#finishIfComplete();

@@ -20,6 +20,8 @@ export interface ChoiceDeps {
 export interface Limits {
   /** Bytes that may be asked for. */
   readonly budget: number;
+  /** Bytes that may be asked of peers outside, unless a reader waits for them. */
+  readonly outside: number;
   /** Chunks that may be asked for. */
   readonly count: number;
 }
@@ -35,15 +37,20 @@ export class Choice {
   readonly #deps: ChoiceDeps;
   /** Peers with room. */
   readonly #holders: readonly Holder[];
+  /** Rate of the fastest peer outside, bytes per second. */
+  #fastest = 0;
   #uplinkFull = false;
   #budget: number;
+  #outside: number;
   #count: number;
 
-  constructor(deps: ChoiceDeps, holders: readonly Holder[], { budget, count }: Limits) {
+  constructor(deps: ChoiceDeps, holders: readonly Holder[], { budget, outside, count }: Limits) {
     this.#deps = deps;
     this.#holders = holders;
     this.#budget = budget;
+    this.#outside = outside;
     this.#count = count;
+    for (const { remote } of holders) if (!remote.near) this.#fastest = Math.max(this.#fastest, remote.window.rate);
   }
 
   /** Chunks that readers wait for. `mayFetchFirst` says of each whether its first copy is ours to fetch now. */
@@ -69,7 +76,8 @@ export class Choice {
   firstCopies(): boolean {
     const { prospects, random } = this.#deps;
     const { shelf, designation, seeded } = prospects;
-    const sources = this.#open(({ remote, seed }) => (seeded ? remote.near && seed : !remote.near || seed));
+    const outside = !seeded && this.#outside > 0;
+    const sources = this.#open(({ remote, seed }) => (remote.near ? seed : outside));
     if (sources.length === 0) return true;
     const before = this.#count;
     const looks = this.#looks(sources);
@@ -122,14 +130,19 @@ export class Choice {
     for (const index of indexes) {
       if (this.#over || holders.length === 0) return;
       if (this.#deps.claimed(index)) continue;
-      if (may !== undefined && (this.#idlest(holders, index) === undefined || !may(index))) continue;
+      if (may !== undefined && (this.#best(holders, index) === undefined || !may(index))) continue;
       const holder = this.#take(index, holders);
-      if (holder !== undefined && holder.room <= 0) holders.splice(holders.indexOf(holder), 1);
+      if (holder !== undefined && this.#isSpent(holder))
+        holders.splice(0, holders.length, ...holders.filter((one) => !this.#isSpent(one)));
     }
   }
 
+  #isSpent({ room, remote }: Holder): boolean {
+    return room <= 0 || (!remote.near && this.#outside <= 0);
+  }
+
   #take(index: number, holders: readonly Holder[]): Holder | undefined {
-    const holder = this.#idlest(holders, index);
+    const holder = this.#best(holders, index);
     if (holder === undefined) return undefined;
     const size = this.#deps.sizes[index] ?? 0;
     const { near } = holder.remote;
@@ -139,27 +152,36 @@ export class Choice {
       return undefined;
     }
     holder.room -= size;
+    if (!near) this.#outside -= size;
     this.#budget -= size;
     this.#count -= 1;
     this.#deps.ask(index, holder);
     return holder;
   }
 
-  /** Of those that hold the chunk and do not owe it already, the one with the most of its window free; ties at random. */
-  #idlest(holders: readonly Holder[], index: number): Holder | undefined {
+  /**
+   * Of those that hold the chunk and do not owe it already: a neighbour with the most of its window free, or else the
+   * peer outside that will answer first by its rate. Ties at random.
+   */
+  #best(holders: readonly Holder[], index: number): Holder | undefined {
     let best: Holder | undefined;
     let most = 0;
     let ties = 0;
     for (const holder of holders) {
-      if (this.#uplinkFull && !holder.remote.near) continue;
-      const { room } = holder;
-      if (room <= 0) continue;
-      const part = room / holder.remote.window.target;
-      if (part < most || !holder.holds(index) || holder.flights.has(index)) continue;
-      ties = part > most ? 1 : ties + 1;
-      most = part;
+      const { near } = holder.remote;
+      if (holder.room <= 0 || (this.#uplinkFull && !near)) continue;
+      const worth = near ? holder.room / holder.remote.window.target : -this.#seconds(holder, index);
+      if ((best && worth < most) || !holder.holds(index) || holder.flights.has(index)) continue;
+      ties = best && worth === most ? ties + 1 : 1;
+      most = worth;
       if (ties === 1 || this.#deps.random() * ties < 1) best = holder;
     }
     return best;
+  }
+
+  /** When a peer outside will have sent the chunk. One whose rate nobody knows is taken for half as fast as the best. */
+  #seconds({ room, remote: { window } }: Holder, index: number): number {
+    const queued = Math.max(0, window.target - room) + (this.#deps.sizes[index] ?? 0);
+    return queued / (window.rate || this.#fastest / 2 || 1);
   }
 }

@@ -71,7 +71,7 @@ const LOOK_AGAIN_MS = 40;
 /** Claims that did not become a chunk are forgotten after so many of the times that such a chunk takes us… */
 const CLAIM_TIMES = 4;
 /** …within these bounds, milliseconds. */
-const CLAIM_MS = [6_000, 15_000] as const;
+const CLAIM_MS = [10_000, 15_000] as const;
 
 /**
  * One node's download of one set: what is asked of whom, and when that is given up. It decides alone by what it is
@@ -86,7 +86,7 @@ export class Download {
   readonly #deps: DownloadDeps;
   readonly #options: DownloadOptions;
   readonly #prospects: Prospects;
-  readonly #flights = new Flights();
+  readonly #flights: Flights;
   readonly #storing = new Set<number>();
   readonly #urgent = new Map<number, number>();
   readonly #claims = new Claims();
@@ -104,6 +104,7 @@ export class Download {
     this.#deps = deps;
     this.#options = { ...DOWNLOAD_DEFAULTS, ...options };
     this.#watching = new Watch(this.#options);
+    this.#flights = new Flights(deps.sizes);
     this.#prospects = new Prospects(deps.self, deps.have, this.#options.silentMs);
   }
 
@@ -180,14 +181,15 @@ export class Download {
   delivered(id: string, index: number, now: number): boolean {
     const holder = this.#prospects.holders.get(id);
     if (holder !== undefined) {
-      const askedAt = holder.flights.get(index);
-      if (askedAt !== undefined && isSource(holder)) this.#tookFirstCopy(now - askedAt);
-      if (isSource(holder)) this.#lookAt = now;
+      const took = this.#flights.arrived(index, holder, now);
+      if (isSource(holder)) {
+        this.#lookAt = now;
+        if (took !== undefined) this.#tookFirstCopy(took);
+      }
       holder.proved();
       this.#trust(holder);
       // Late, and not gone.
       if (holder.resting) this.#prospects.recall(holder, now);
-      this.#flights.end(index, holder);
     }
     if (this.#deps.have.has(index) || this.#storing.has(index)) return false;
     this.#flights.cancelAll(index);
@@ -263,7 +265,8 @@ export class Download {
       admit,
       ask,
     };
-    const choice = new Choice(deps, open, { budget, count: MAX_ASKS });
+    const outside = this.#flights.roomOutside(this.#prospects.holders.values(), now) * share;
+    const choice = new Choice(deps, open, { budget, outside, count: MAX_ASKS });
     if (this.#urgent.size > 0) {
       const overdue = (index: number) => now - (this.#urgent.get(index) ?? now) >= this.#options.urgentMs;
       const ours = (index: number) => this.#prospects.designation.isOurs(index) || overdue(index);
@@ -277,7 +280,8 @@ export class Download {
   /** When to plan again if nothing happens before; Infinity when only news can help. */
   wakeAt(now: number): number {
     const due = this.#watching.next(now, this.#prospects.holders.values());
-    let at = Math.min(due, this.#claims.dueAt(now), this.#lookAt > now ? this.#lookAt : due);
+    let at = Math.min(due, this.#claims.dueAt(now));
+    for (const later of [this.#lookAt, this.#flights.roomAt]) if (later > now) at = Math.min(at, later);
     for (const since of this.#urgent.values()) {
       const overdue = since + this.#options.urgentMs;
       if (overdue > now) at = Math.min(at, overdue);

@@ -1,7 +1,9 @@
 export interface NewsOptions {
   /** News for neighbours are collected for as many milliseconds for each of them… @default 4 */
   readonly nearMsPerLink: number;
-  /** …but at least this, after a time without news, @default 5 */
+  /** …or until there are about so many chunks to tell, whichever is later… @default 3 */
+  readonly nearChunks: number;
+  /** …but at least this, after a time without news… @default 5 */
   readonly nearShortestMs: number;
   /** …and at most this. @default 250 */
   readonly nearLongestMs: number;
@@ -15,12 +17,16 @@ export interface NewsOptions {
 
 export const NEWS_DEFAULTS: NewsOptions = {
   nearMsPerLink: 4,
+  nearChunks: 3,
   nearShortestMs: 5,
   nearLongestMs: 250,
   farMs: 2_000,
   farMsPerLink: 250,
   beatMs: 200,
 };
+
+/** What the newest gap between two stored chunks weighs in the mean. */
+const GAP_WEIGHT = 0.1;
 
 /** Chunk numbers to tell; each change once. */
 export interface Changes {
@@ -33,7 +39,8 @@ export interface Changes {
 
 /**
  * What of one set the peers have yet to hear of us, and when they should. A message costs the same whatever is in it,
- * at both ends, and a busy node has one for every peer: so news wait for each other, longer the more there are to tell.
+ * at both ends, and a node has one for every peer: so news wait for each other, longer the more there are to tell, and
+ * longer when chunks come slowly: to be told of each at once costs as much as the chunks themselves and brings nothing.
  * Peers outside the site hear little: news for each of them cross the uplink, and one node of a site that has a chunk
  * is as good as ten. Times are milliseconds of any monotonic clock.
  */
@@ -42,13 +49,25 @@ export class News {
   readonly #near = new Pending();
   readonly #far = new Pending();
   #hurry = false;
+  #awaited = false;
+  #storedAt: number | undefined;
+  /** A running mean of the time between two chunks that we store, milliseconds. */
+  #gapMs = 0;
 
   constructor(options: Partial<NewsOptions> = {}) {
     this.#options = { ...NEWS_DEFAULTS, ...options };
   }
 
-  /** We have the chunk now. @param first nobody else of our site had it */
-  stored(index: number, first: boolean, now: number): void {
+  /**
+   * We have the chunk now.
+   * @param first nobody else of our site had it
+   * @param awaited a reader waited for it: readers of the neighbours may, too, and it does not wait for others to come
+   */
+  stored(index: number, first: boolean, now: number, awaited = false): void {
+    this.#awaited ||= awaited;
+    const gap = Math.min(now - (this.#storedAt ?? now), this.#options.nearLongestMs);
+    this.#gapMs += (gap - this.#gapMs) * GAP_WEIGHT;
+    this.#storedAt = now;
     this.#near.added.push(index);
     this.#near.claimed.delete(index);
     this.#near.touch(now);
@@ -97,16 +116,15 @@ export class News {
    * @param lateMs how late this process has been lately, milliseconds: who has too much to do says less
    */
   nearAt(links: number, beats: boolean, lateMs = 0): number {
-    const { nearMsPerLink, nearShortestMs, nearLongestMs, beatMs } = this.#options;
+    const { nearMsPerLink, nearChunks, nearShortestMs, nearLongestMs, beatMs } = this.#options;
     if (links === 0) return Number.POSITIVE_INFINITY;
     const { since, toldAt } = this.#near;
     const beat = beats ? toldAt + Math.max(beatMs, 0) : Number.POSITIVE_INFINITY;
     if (since === undefined) return beat;
     if (this.#hurry) return since;
-    return Math.min(
-      beat,
-      Math.max(since + nearShortestMs, toldAt + Math.min(nearLongestMs, nearMsPerLink * links + lateMs)),
-    );
+    const paceMs = this.#awaited ? 0 : nearChunks * this.#gapMs;
+    const collectMs = Math.max(nearMsPerLink * links, paceMs) + lateMs;
+    return Math.min(beat, Math.max(since + nearShortestMs, toldAt + Math.min(nearLongestMs, collectMs)));
   }
 
   /** When peers outside should; Infinity when there is nothing to say. */
@@ -119,6 +137,7 @@ export class News {
 
   takeNear(now: number): Changes {
     this.#hurry = false;
+    this.#awaited = false;
     return this.#near.take(now);
   }
 

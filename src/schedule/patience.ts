@@ -9,6 +9,9 @@ export interface PatienceOptions {
 
 export const PATIENCE_DEFAULTS: PatienceOptions = { shortest: 120, longest: 2_000, first: 400 };
 
+/** With a peer outside: what it owes us waits for all else on the uplink, and to ask another as well crosses it twice. */
+export const FAR_PATIENCE: PatienceOptions = { shortest: 1_000, longest: 4_000, first: 2_000 };
+
 /** Patience lost without reason is regained twice over, up to this factor… */
 const MOST_CAUTION = 8;
 /** …and worn down again by each answer. */

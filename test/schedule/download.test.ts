@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { Download } from '../../src/schedule/download.ts';
 import { HaveMap } from '../../src/schedule/have-map.ts';
+import type { RemotePeer } from '../../src/schedule/holder.ts';
+import { FAR_PATIENCE } from '../../src/schedule/patience.ts';
 import { Window } from '../../src/schedule/window.ts';
 import { CHUNK, Model, type NodePlan } from './model.ts';
 
@@ -107,4 +109,60 @@ suite('download', () => {
     assert.ok(download.delivered('far', indexes[0] ?? -1, 10_020));
     assert.equal(download.plan(10_030, { budget: 4 * CHUNK }).asks[0]?.peer, 'far');
   });
+
+  test('peers outside are asked for little together, and a slow one keeps nobody waiting for longer than a second', () => {
+    const peers = outsiders(9, 64);
+    const download = new Download({ self: 'n', sizes: sizes(64), have: new HaveMap(64), random: () => 0.5 });
+    for (const peer of peers) download.join(peer, 0);
+    const ask = (now: number) => asked(download, peers, now);
+    assert.equal(ask(0).length, 4, '256 KiB of all nine');
+    assert.equal(ask(900).length, 0);
+    assert.equal(download.wakeAt(900), 1_000);
+    const others = ask(1_000);
+    assert.equal(others.length, 4);
+    assert.ok(others.every(({ peer }) => peer !== undefined && download.inFlight === 8));
+  });
+
+  test('of peers outside the one that will answer first is asked, not the one that has least to do', () => {
+    const peers = outsiders(2, 64);
+    const [fast, slow] = peers;
+    const download = new Download({ self: 'n', sizes: sizes(64), have: new HaveMap(64), random: () => 0.5 });
+    for (const peer of peers) download.join(peer, 0);
+    for (const [peer, each] of [
+      [fast, 10],
+      [slow, 200],
+    ] as const) {
+      peer?.window.asked(20 * CHUNK, 0);
+      for (let n = 1; n <= 20; n += 1) peer?.window.delivered(CHUNK, n * each, n * each);
+    }
+    const next = asked(download, peers, 5_000);
+    assert.equal(next.length, 4);
+    assert.ok(next.every(({ peer }) => peer === fast));
+  });
 });
+
+function sizes(count: number): Uint32Array {
+  return new Uint32Array(count).fill(CHUNK);
+}
+
+function outsiders(count: number, chunks: number): RemotePeer[] {
+  return Array.from({ length: count }, (_, n) => ({
+    id: `far-${n}`,
+    near: false,
+    map: HaveMap.full(chunks),
+    wants: false,
+    outside: true,
+    window: new Window(FAR_PATIENCE),
+  }));
+}
+
+/** Carries out a plan, and tells the windows. */
+function asked(download: Download, peers: readonly RemotePeer[], now: number) {
+  return download.plan(now, { budget: 64 * CHUNK }).asks.flatMap(({ peer: id, indexes }) =>
+    indexes.map((index) => {
+      const peer = peers.find((one) => one.id === id) as RemotePeer;
+      peer.window.asked(CHUNK, now);
+      return { peer, index };
+    }),
+  );
+}

@@ -2,6 +2,7 @@ import { Download, type DownloadOptions } from '../../src/schedule/download.ts';
 import { HaveMap } from '../../src/schedule/have-map.ts';
 import type { RemotePeer } from '../../src/schedule/holder.ts';
 import { News } from '../../src/schedule/news.ts';
+import { FAR_PATIENCE } from '../../src/schedule/patience.ts';
 import { UploadQueue } from '../../src/schedule/upload-queue.ts';
 import { Window } from '../../src/schedule/window.ts';
 
@@ -25,7 +26,7 @@ class Peer {
   constructor(node: Node, near: boolean, chunks: number) {
     const map = HaveMap.from(node.have.bytes(), chunks);
     const wants = node.download !== undefined;
-    this.remote = { id: node.id, near, map, wants, outside: true, window: new Window() };
+    this.remote = { id: node.id, near, map, wants, outside: true, window: new Window(near ? {} : FAR_PATIENCE) };
   }
 }
 

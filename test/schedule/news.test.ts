@@ -21,6 +21,24 @@ suite('news', () => {
     assert.equal(news.nearAt(0, true), NEVER);
   });
 
+  test('when chunks come slowly, about three are told together, but not those that a reader waited for', () => {
+    const news = new News();
+    const every = 40;
+    for (let n = 0; n < 60; n += 1) news.stored(n, false, n * every);
+    const last = 59 * every;
+    news.takeNear(last);
+    news.stored(60, false, last + every);
+    const wait = news.nearAt(4, false) - last;
+    assert.ok(wait > 0.95 * NEWS_DEFAULTS.nearChunks * every && wait <= NEWS_DEFAULTS.nearChunks * every, `${wait} ms`);
+    news.stored(61, false, last + every, true);
+    assert.equal(news.nearAt(4, false), last + every + NEWS_DEFAULTS.nearShortestMs);
+    news.takeNear(last + 50);
+    for (let n = 62; n < 70; n += 1) news.stored(n, false, last + n * 100_000);
+    news.takeNear(last + 69 * 100_000);
+    news.stored(70, false, last + 69 * 100_000 + 1);
+    assert.equal(news.nearAt(4, false) - last - 69 * 100_000, NEWS_DEFAULTS.nearLongestMs);
+  });
+
   test('who downloads is heard of although there is no news', () => {
     const news = new News();
     assert.ok(news.nearAt(3, true) <= 0);
