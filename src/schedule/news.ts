@@ -1,5 +1,5 @@
 export interface NewsOptions {
-  /** News for neighbours are collected for as many milliseconds for each of them… @default 8 */
+  /** News for neighbours are collected for as many milliseconds for each of them… @default 4 */
   readonly nearMsPerLink: number;
   /** …or until there are about so many chunks to tell, whichever is later… @default 3 */
   readonly nearChunks: number;
@@ -16,7 +16,7 @@ export interface NewsOptions {
 }
 
 export const NEWS_DEFAULTS: NewsOptions = {
-  nearMsPerLink: 8,
+  nearMsPerLink: 4,
   nearChunks: 3,
   nearShortestMs: 5,
   nearLongestMs: 250,
