@@ -152,6 +152,7 @@ export class Choice {
       return undefined;
     }
     holder.room -= size;
+    holder.taken += size;
     if (!near) this.#outside -= size;
     this.#budget -= size;
     this.#count -= 1;
@@ -180,8 +181,8 @@ export class Choice {
   }
 
   /** When a peer outside will have sent the chunk. One whose rate nobody knows is taken for half as fast as the best. */
-  #seconds({ room, remote: { window } }: Holder, index: number): number {
-    const queued = Math.max(0, window.target - room) + (this.#deps.sizes[index] ?? 0);
+  #seconds({ taken, remote: { window } }: Holder, index: number): number {
+    const queued = window.outstanding + taken + (this.#deps.sizes[index] ?? 0);
     return queued / (window.rate || this.#fastest / 2 || 1);
   }
 }

@@ -279,9 +279,10 @@ export class Download {
 
   /** When to plan again if nothing happens before; Infinity when only news can help. */
   wakeAt(now: number): number {
-    const due = this.#watching.next(now, this.#prospects.holders.values());
-    let at = Math.min(due, this.#claims.dueAt(now));
-    for (const later of [this.#lookAt, this.#flights.roomAt]) if (later > now) at = Math.min(at, later);
+    const { holders } = this.#prospects;
+    const due = this.#watching.next(now, holders.values());
+    let at = Math.min(due, this.#claims.dueAt(now), this.#flights.roomAt(holders.values(), now));
+    if (this.#lookAt > now) at = Math.min(at, this.#lookAt);
     for (const since of this.#urgent.values()) {
       const overdue = since + this.#options.urgentMs;
       if (overdue > now) at = Math.min(at, overdue);

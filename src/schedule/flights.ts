@@ -20,7 +20,6 @@ export class Flights {
   readonly #sizes: ArrayLike<number>;
   /** What is asked of all peers outside together. */
   readonly #outside = new Window(OUTSIDE);
-  #roomAt = Number.POSITIVE_INFINITY;
   readonly #byIndex = new Map<number, Holder[]>();
   readonly #asks = new Map<string, number[]>();
   readonly #cancels = new Map<string, number[]>();
@@ -46,23 +45,28 @@ export class Flights {
 
   /** Bytes that may be asked of `holders` outside now, all together. */
   roomOutside(holders: Iterable<Holder>, now: number): number {
-    let room = this.#outside.target;
+    return this.#outside.target - this.#young(holders, now).bytes;
+  }
+
+  /** When there is room again although nothing comes; Infinity while there is. */
+  roomAt(holders: Iterable<Holder>, now: number): number {
+    const { bytes, oldest } = this.#young(holders, now);
+    return bytes < this.#outside.target ? Number.POSITIVE_INFINITY : oldest + YOUNG_MS;
+  }
+
+  /** What `holders` outside were asked for lately, and when for the oldest of it. */
+  #young(holders: Iterable<Holder>, now: number): { readonly bytes: number; readonly oldest: number } {
+    let bytes = 0;
     let oldest = Number.POSITIVE_INFINITY;
     for (const { remote, flights } of holders) {
       if (remote.near) continue;
       for (const [index, askedAt] of flights) {
         if (now - askedAt >= YOUNG_MS) continue;
-        room -= this.#sizes[index] ?? 0;
+        bytes += this.#sizes[index] ?? 0;
         oldest = Math.min(oldest, askedAt);
       }
     }
-    this.#roomAt = room > 0 ? Number.POSITIVE_INFINITY : oldest + YOUNG_MS;
-    return room;
-  }
-
-  /** When there is room again although nothing came. */
-  get roomAt(): number {
-    return this.#roomAt;
+    return { bytes, oldest };
   }
 
   start(index: number, holder: Holder, now: number): void {

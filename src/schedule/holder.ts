@@ -37,6 +37,8 @@ export class Holder {
   useful = 0;
   /** Bytes that may still be asked of it in the plan that is being made. */
   room = 0;
+  /** Bytes that were asked of it in that plan. */
+  taken = 0;
   /** First copies are shared with it. */
   takesPart = false;
   /** Chunks that we asked it for, and when. */

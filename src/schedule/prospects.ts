@@ -128,6 +128,7 @@ export class Prospects {
       const { window } = holder.remote;
       if (hurry ? window.room <= 0 : !window.open) continue;
       holder.room = window.room * share;
+      holder.taken = 0;
       open.push(holder);
     }
     return open;

@@ -116,6 +116,7 @@ suite('download', () => {
     for (const peer of peers) download.join(peer, 0);
     const ask = (now: number) => asked(download, peers, now);
     assert.equal(ask(0).length, 4, '256 KiB of all nine');
+    assert.equal(download.wakeAt(0), 1_000);
     assert.equal(ask(900).length, 0);
     assert.equal(download.wakeAt(900), 1_000);
     const others = ask(1_000);
