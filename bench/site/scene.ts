@@ -9,6 +9,7 @@ import { type Lab, labUp } from '../../src/lab/lab.ts';
 import { Namespace } from '../../src/lab/namespace.ts';
 import { UNLIMITED } from '../../src/lab/shaping.ts';
 import { AGENT_FLAGS } from '../../src/launch/agent-process.js';
+import { allowCongestionControl } from './congestion-control.ts';
 import { removeLeftovers, SCENE_PREFIX } from './leftovers.ts';
 
 /** Bits per second, seen from the site. */
@@ -72,7 +73,7 @@ const ORIGIN = 'origin';
  * Linux's and Debian's own, whatever this host prefers. BBR in particular takes the round trip of an idle link between
  * namespaces, 13 µs, for the path's, and then starves a flow whose link others fill.
  */
-const TCP = 'net.ipv4.tcp_congestion_control=cubic';
+const CONGESTION_CONTROL = 'cubic';
 const LAUNCHER = fileURLToPath(new URL('../../src/launch/launch.js', import.meta.url));
 
 /** Lays all links and starts nothing. When it rejects, what was made is gone; so is what a killed bench has left. */
@@ -92,7 +93,9 @@ export async function openScene(plan: ScenePlan, { signal }: { readonly signal: 
   const places = Object.values(lab.nodes).map(({ name, namespace, site, addresses }) => {
     return { name, namespace, site, address: addresses.ipv4 ?? '', directory: join(directory, 'places', name) };
   });
-  for (const { namespace } of places) await new Namespace(namespace).sysctl(TCP);
+  stack.use(await allowCongestionControl(CONGESTION_CONTROL));
+  for (const { namespace } of places)
+    await new Namespace(namespace).sysctl(`net.ipv4.tcp_congestion_control=${CONGESTION_CONTROL}`);
   const origin = places.find(({ name }) => name === ORIGIN);
   if (origin === undefined) throw new TypeError('the description has the origin');
   const clear = async () => {
