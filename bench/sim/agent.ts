@@ -264,7 +264,7 @@ export class Agent implements Member {
   #store(download: Download, index: number, tag: number): void {
     this.tags[index] = tag;
     this.#have.add(index);
-    this.#news.stored(index, download.spread(index) === 0, this.#world.now);
+    this.#news.stored(index, { first: download.spread(index) === 0, left: this.#have.missing }, this.#world.now);
     download.stored(index);
     this.#deps.tally.stored += 1;
     this.#announceSoon();

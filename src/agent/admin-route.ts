@@ -40,7 +40,7 @@ export async function serveAdmin({ operations, log, metrics }: Deps, data: strin
 const MAX_INPUT_BYTES = 64 * 1024;
 /** Bytes of one frame of an artifact. */
 const FRAME_BYTES = 1024 * 1024;
-const PROGRESS_MS = 100;
+const PROGRESS_MS = 250;
 /** The last word of an operation that the closing agent has ended itself. */
 const CLOSE_MS = 500;
 
@@ -120,7 +120,7 @@ class Answer {
     this.#signal = signal;
   }
 
-  /** Sends what changed at most ten times a second, and nothing to a client that does not read. */
+  /** Sends what changed at most four times a second, and nothing to a client that does not read. */
   progress = (progress: Progress): void => {
     const now = performance.now();
     const due = progress.phase !== this.#told.phase || progress.bytes === progress.total;

@@ -70,7 +70,7 @@ export class LocalSet {
   stored(index: number, first: boolean, awaited = false): void {
     if (!this.have.add(index)) return;
     this.claims.delete(index);
-    this.news.stored(index, first, performance.now(), awaited);
+    this.news.stored(index, { first, awaited, left: this.have.missing }, performance.now());
   }
 
   /** The store no longer has it. */

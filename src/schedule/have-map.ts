@@ -34,6 +34,11 @@ export class HaveMap {
     return this.#count;
   }
 
+  /** How many of the set are not held. */
+  get missing(): number {
+    return this.size - this.#count;
+  }
+
   get complete(): boolean {
     return this.#count === this.size;
   }

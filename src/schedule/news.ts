@@ -1,9 +1,13 @@
 export interface NewsOptions {
   /** News for neighbours are collected for as many milliseconds for each of them… @default 4 */
   readonly nearMsPerLink: number;
+  /** …and longer when there are more than so many, since the messages of a site are the square of them… @default 6 */
+  readonly nearLinks: number;
   /** …or until there are about so many chunks to tell, whichever is later… @default 3 */
   readonly nearChunks: number;
-  /** …but at least this, after a time without news… @default 5 */
+  /** …but no longer than this share of the time in which we shall have all, as near the end each one counts… @default 1/8 */
+  readonly nearShare: number;
+  /** …at least this, after a time without news… @default 5 */
   readonly nearShortestMs: number;
   /** …and at most this. @default 250 */
   readonly nearLongestMs: number;
@@ -17,7 +21,9 @@ export interface NewsOptions {
 
 export const NEWS_DEFAULTS: NewsOptions = {
   nearMsPerLink: 4,
+  nearLinks: 6,
   nearChunks: 3,
+  nearShare: 1 / 8,
   nearShortestMs: 5,
   nearLongestMs: 250,
   farMs: 2_000,
@@ -27,6 +33,16 @@ export const NEWS_DEFAULTS: NewsOptions = {
 
 /** What the newest gap between two stored chunks weighs in the mean. */
 const GAP_WEIGHT = 0.1;
+
+/** What a chunk that we have now means to others. */
+export interface Stored {
+  /** Nobody else of our site had it. */
+  readonly first: boolean;
+  /** A reader waited for it: readers of the neighbours may, too, and it does not wait for others to come. */
+  readonly awaited?: boolean;
+  /** Chunks of the set that we still lack. */
+  readonly left: number;
+}
 
 /** Chunk numbers to tell; each change once. */
 export interface Changes {
@@ -53,18 +69,17 @@ export class News {
   #storedAt: number | undefined;
   /** A running mean of the time between two chunks that we store, milliseconds. */
   #gapMs = 0;
+  /** Chunks that a download still lacks. */
+  #left: number | undefined;
 
   constructor(options: Partial<NewsOptions> = {}) {
     this.#options = { ...NEWS_DEFAULTS, ...options };
   }
 
-  /**
-   * We have the chunk now.
-   * @param first nobody else of our site had it
-   * @param awaited a reader waited for it: readers of the neighbours may, too, and it does not wait for others to come
-   */
-  stored(index: number, first: boolean, now: number, awaited = false): void {
+  /** We have the chunk now. */
+  stored(index: number, { first, awaited = false, left }: Stored, now: number): void {
     this.#awaited ||= awaited;
+    this.#left = left;
     const gap = Math.min(now - (this.#storedAt ?? now), this.#options.nearLongestMs);
     this.#gapMs += (gap - this.#gapMs) * GAP_WEIGHT;
     this.#storedAt = now;
@@ -77,6 +92,7 @@ export class News {
   }
 
   lost(index: number, now: number): void {
+    this.#left = undefined;
     for (const pending of [this.#near, this.#far]) {
       pending.lost.push(index);
       pending.touch(now);
@@ -116,15 +132,17 @@ export class News {
    * @param lateMs how late this process has been lately, milliseconds: who has too much to do says less
    */
   nearAt(links: number, beats: boolean, lateMs = 0): number {
-    const { nearMsPerLink, nearChunks, nearShortestMs, nearLongestMs, beatMs } = this.#options;
+    const { nearMsPerLink, nearLinks, nearChunks, nearShare, nearShortestMs, nearLongestMs, beatMs } = this.#options;
     if (links === 0) return Number.POSITIVE_INFINITY;
     const { since, toldAt } = this.#near;
     const beat = beats ? toldAt + Math.max(beatMs, 0) : Number.POSITIVE_INFINITY;
     if (since === undefined) return beat;
     if (this.#hurry) return since;
     const paceMs = this.#awaited ? 0 : nearChunks * this.#gapMs;
-    const collectMs = Math.max(nearMsPerLink * links, paceMs) + lateMs;
-    return Math.min(beat, Math.max(since + nearShortestMs, toldAt + Math.min(nearLongestMs, collectMs)));
+    const crowdMs = nearMsPerLink * links * Math.max(1, links / nearLinks);
+    const restMs = this.#left === undefined ? Number.POSITIVE_INFINITY : this.#left * this.#gapMs;
+    const collectMs = Math.min(Math.max(crowdMs, paceMs), nearShare * restMs);
+    return Math.min(beat, Math.max(since + nearShortestMs, toldAt + Math.min(nearLongestMs, collectMs + lateMs)));
   }
 
   /** When peers outside should; Infinity when there is nothing to say. */

@@ -208,7 +208,7 @@ export class Model {
     if (download?.delivered(from, index, this.now)) {
       node.have.add(index);
       node.cameAt.push(this.now);
-      node.news.stored(index, download.spread(index) === 0, this.now);
+      node.news.stored(index, { first: download.spread(index) === 0, left: node.have.missing }, this.now);
       download.stored(index);
     }
     if (node.have.complete && node.finishedAt === undefined) node.finishedAt = this.now;

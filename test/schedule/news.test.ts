@@ -3,19 +3,21 @@ import { suite, test } from 'node:test';
 import { NEWS_DEFAULTS, News } from '../../src/schedule/news.ts';
 
 const NEVER = Number.POSITIVE_INFINITY;
+/** Chunks that are left when the end is far. */
+const FAR = 1_000_000;
 
 suite('news', () => {
   test('the first is told soon, the next ones together, the later the more there are to tell', () => {
     const news = new News();
     assert.equal(news.nearAt(8, false), NEVER);
-    news.stored(1, true, 1000);
+    news.stored(1, { first: true, left: FAR }, 1000);
     assert.equal(news.nearAt(8, false), 1000 + NEWS_DEFAULTS.nearShortestMs);
     assert.deepEqual(news.takeNear(1005).added, [1]);
-    news.stored(2, false, 1006);
-    const waits = [8, 16, 400].map((links) => news.nearAt(links, false) - 1005);
+    news.stored(2, { first: false, left: FAR }, 1006);
+    const waits = [5, 12, 400].map((links) => news.nearAt(links, false) - 1005);
     assert.deepEqual(waits, [
-      8 * NEWS_DEFAULTS.nearMsPerLink,
-      16 * NEWS_DEFAULTS.nearMsPerLink,
+      5 * NEWS_DEFAULTS.nearMsPerLink,
+      2 * 12 * NEWS_DEFAULTS.nearMsPerLink,
       NEWS_DEFAULTS.nearLongestMs,
     ]);
     assert.equal(news.nearAt(0, true), NEVER);
@@ -24,19 +26,37 @@ suite('news', () => {
   test('when chunks come slowly, about three are told together, but not those that a reader waited for', () => {
     const news = new News();
     const every = 40;
-    for (let n = 0; n < 60; n += 1) news.stored(n, false, n * every);
+    for (let n = 0; n < 60; n += 1) news.stored(n, { first: false, left: FAR }, n * every);
     const last = 59 * every;
     news.takeNear(last);
-    news.stored(60, false, last + every);
+    news.stored(60, { first: false, left: FAR }, last + every);
     const wait = news.nearAt(4, false) - last;
     assert.ok(wait > 0.95 * NEWS_DEFAULTS.nearChunks * every && wait <= NEWS_DEFAULTS.nearChunks * every, `${wait} ms`);
-    news.stored(61, false, last + every, true);
+    news.stored(61, { first: false, awaited: true, left: FAR }, last + every);
     assert.equal(news.nearAt(4, false), last + every + NEWS_DEFAULTS.nearShortestMs);
     news.takeNear(last + 50);
-    for (let n = 62; n < 70; n += 1) news.stored(n, false, last + n * 100_000);
+    for (let n = 62; n < 70; n += 1) news.stored(n, { first: false, left: FAR }, last + n * 100_000);
     news.takeNear(last + 69 * 100_000);
-    news.stored(70, false, last + 69 * 100_000 + 1);
+    news.stored(70, { first: false, left: FAR }, last + 69 * 100_000 + 1);
     assert.equal(news.nearAt(4, false) - last - 69 * 100_000, NEWS_DEFAULTS.nearLongestMs);
+  });
+
+  test('near the end of a download they wait a small share of the time that it still takes', () => {
+    const news = new News();
+    const every = 20;
+    for (let n = 0; n < 100; n += 1) news.stored(n, { first: false, left: FAR }, n * every);
+    const last = 99 * every;
+    news.takeNear(last);
+    const waitWith = (left: number) => {
+      news.stored(100, { first: false, left }, last + 1);
+      return news.nearAt(30, false) - last;
+    };
+    assert.equal(waitWith(FAR), NEWS_DEFAULTS.nearLongestMs);
+    const near = waitWith(40);
+    assert.ok(near > 0.5 * NEWS_DEFAULTS.nearShare * 40 * every && near < NEWS_DEFAULTS.nearShare * 40 * every);
+    assert.equal(waitWith(1), 1 + NEWS_DEFAULTS.nearShortestMs);
+    news.lost(3, last + 2);
+    assert.equal(news.nearAt(30, false) - last, NEWS_DEFAULTS.nearLongestMs, 'what is lost is in no hurry');
   });
 
   test('who downloads is heard of although there is no news', () => {
@@ -51,10 +71,10 @@ suite('news', () => {
     const news = new News();
     news.claim(3, 0);
     assert.equal(news.farAt(4), NEVER);
-    news.stored(3, true, 10);
-    news.stored(4, false, 10);
+    news.stored(3, { first: true, left: FAR }, 10);
+    news.stored(4, { first: false, left: FAR }, 10);
     assert.deepEqual(news.takeFar(100), { added: [3], lost: [], claimed: [], unclaimed: [] });
-    news.stored(5, true, 110);
+    news.stored(5, { first: true, left: FAR }, 110);
     assert.equal(news.farAt(4), 100 + NEWS_DEFAULTS.farMs);
     assert.equal(news.farAt(40), 100 + 40 * NEWS_DEFAULTS.farMsPerLink);
     assert.deepEqual(news.takeNear(200).added, [3, 4, 5]);
