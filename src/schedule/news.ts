@@ -56,7 +56,8 @@ export interface Changes {
 /**
  * What of one set the peers have yet to hear of us, and when they should. A message costs the same whatever is in it,
  * at both ends, and a node has one for every peer: so news wait for each other, longer the more there are to tell, and
- * longer when chunks come slowly: to be told of each at once costs as much as the chunks themselves and brings nothing.
+ * longer when chunks come slowly: to be told of each at once costs as much as the chunks themselves and brings nothing,
+ * until so few are left that everybody waits for each.
  * Peers outside the site hear little: news for each of them cross the uplink, and one node of a site that has a chunk
  * is as good as ten. Times are milliseconds of any monotonic clock.
  */
