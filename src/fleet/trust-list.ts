@@ -1,0 +1,96 @@
+import { z } from 'zod';
+import { FLEET_ID_BYTES } from './overlay-address.ts';
+
+export const MEMBER_ROLES = ['gateway', 'origin', 'seed', 'canary', 'device'] as const;
+export type MemberRole = (typeof MEMBER_ROLES)[number];
+
+/** A key that may sign certificates, and for whom. */
+export interface Issuer {
+  readonly name: string;
+  /** Raw ed25519 public key, hex. */
+  readonly key: string;
+  /** The only site that it admits to; any when absent. */
+  readonly site?: string | undefined;
+  /** Roles that it may give. */
+  readonly roles: readonly MemberRole[];
+  /** Longest lifetime of a certificate of its, days. */
+  readonly maxDays: number;
+}
+
+/** What a fleet's own keys say of membership: signed as a target of its release metadata, and so never older than before. */
+export interface TrustList {
+  /** Hex. */
+  readonly fleetId: string;
+  /** Certificates of earlier epochs count no longer. */
+  readonly epoch: number;
+  /** Each site's number in overlay addresses. */
+  readonly sites: Readonly<Record<string, number>>;
+  readonly issuers: readonly Issuer[];
+}
+
+/** The list is not one that this version understands. */
+export class TrustListInvalid extends Error {
+  readonly code = 'TRUST_LIST_INVALID';
+
+  constructor(problem: string, options?: ErrorOptions) {
+    super(`the fleet's trust list ${problem}`, options);
+    this.name = 'TrustListInvalid';
+  }
+}
+
+export const TRUST_LIST_BYTES = 128 * 1024;
+export const MAX_SITES = 4096;
+const MAX_ISSUERS = 1024;
+
+const name = z.string().regex(/^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$/);
+const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`));
+
+const schema = z.strictObject({
+  format: z.literal(1),
+  fleetId: hex(FLEET_ID_BYTES),
+  epoch: z.int().min(1).max(0xffffffff),
+  sites: z.record(name, z.int().min(0).max(0xffff)),
+  issuers: z
+    .array(
+      z.strictObject({
+        name,
+        key: hex(32),
+        site: name.optional(),
+        roles: z.array(z.enum(MEMBER_ROLES)).max(MEMBER_ROLES.length),
+        maxDays: z.number().positive().max(3650),
+      }),
+    )
+    .max(MAX_ISSUERS),
+});
+
+/** Throws `TrustListInvalid`. Whether it is the fleet's, whoever fetched it knows. */
+export function readTrustList(bytes: Uint8Array): TrustList {
+  if (bytes.length > TRUST_LIST_BYTES) throw new TrustListInvalid(`has more than ${TRUST_LIST_BYTES} bytes`);
+  let list: z.infer<typeof schema>;
+  try {
+    list = schema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')));
+  } catch (cause) {
+    throw new TrustListInvalid(`is damaged: ${(cause as Error).message}`, { cause });
+  }
+  const { format: _, ...rest } = list;
+  const numbers = Object.values(rest.sites);
+  if (numbers.length > MAX_SITES) throw new TrustListInvalid(`has more than ${MAX_SITES} sites`);
+  if (new Set(numbers).size !== numbers.length) throw new TrustListInvalid('gives one number to two sites');
+  const keys = rest.issuers.map(({ key }) => key);
+  if (new Set(keys).size !== keys.length) throw new TrustListInvalid('names one issuer key twice');
+  const homeless = rest.issuers.find(({ site }) => site !== undefined && numberOfSite(rest, site) === undefined);
+  if (homeless !== undefined) throw new TrustListInvalid(`has issuer ${homeless.name} of an unknown site`);
+  return rest;
+}
+
+/** A site's number in overlay addresses; undefined for what is no site of the fleet. */
+export function numberOfSite({ sites }: TrustList, site: string): number | undefined {
+  return Object.hasOwn(sites, site) ? sites[site] : undefined;
+}
+
+/** As it is signed and sent. */
+export function writeTrustList(list: TrustList): Buffer {
+  const bytes = Buffer.from(JSON.stringify({ format: 1, ...list }));
+  readTrustList(bytes);
+  return bytes;
+}
