@@ -10,9 +10,13 @@ const src = join(root, 'src');
 /** Which room may import which, and why. A room that is not in a row's list is out of its reach, types included. */
 const rooms: Record<string, { may: readonly string[]; why: string }> = {
   observe: { may: [], why: 'everyone speaks through it, so it may know no one' },
+  disk: { may: [], why: 'small files, written whole or not at all and read with care, whatever they hold' },
   content: { may: ['observe'], why: 'chunks are true whoever carries them' },
   import: { may: ['content'], why: 'turns files into chunks on all cores; nothing that reads them back needs that' },
-  store: { may: ['content', 'observe'], why: 'keeps chunks on disk; nobody below it knows that there is a disk' },
+  store: {
+    may: ['disk', 'content', 'observe'],
+    why: 'keeps chunks on disk; nobody below it knows that there is a disk',
+  },
   schedule: { may: [], why: 'pure decisions: the simulator runs the same code as the agent' },
   limits: { may: [], why: 'how much may move and when, whoever moves what: pure, so that any second can be tried' },
   lane: { may: ['content', 'observe'], why: 'carries chunk bytes between two peers; which chunks is not its business' },
@@ -28,7 +32,7 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
     may: ['exchange', 'lane', 'delta', 'content', 'schedule', 'observe'],
     why: 'finds and admits peers for the exchange, never learns what a kernel is',
   },
-  fleet: { may: ['observe'], why: 'who belongs does not depend on what is carried' },
+  fleet: { may: ['disk', 'observe'], why: 'who belongs does not depend on what is carried' },
   overlay: { may: ['observe'], why: 'carries packets between members, never asks what is in them' },
   dhcp: {
     may: ['schedule', 'observe'],
@@ -39,12 +43,13 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
     why: 'serves what is held here, never learns that peers exist',
   },
   image: { may: ['content', 'observe'], why: 'builds files from files' },
-  release: { may: ['content', 'schedule', 'observe'], why: 'decides by signatures, not by who brought them' },
+  release: { may: ['disk', 'content', 'schedule', 'observe'], why: 'decides by signatures, not by who brought them' },
   gateway: { may: ['content', 'observe'], why: 'serves names it is handed; routes come from the rooms they are about' },
   lab: { may: ['fleet', 'observe'], why: 'builds what a fleet description describes, with any agent command' },
   agent: {
     may: [
       'observe',
+      'disk',
       'content',
       'import',
       'store',

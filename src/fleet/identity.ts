@@ -1,6 +1,4 @@
-import { randomBytes } from 'node:crypto';
-import { constants } from 'node:fs';
-import { type FileHandle, link, mkdir, open, unlink } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   generateKeyPair,
@@ -10,6 +8,8 @@ import {
 } from '@libp2p/crypto/keys';
 import type { Ed25519PrivateKey } from '@libp2p/interface';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
+import { durableDisk } from '../disk/durable-file.ts';
+import { FileUnusable, readGuarded } from '../disk/guarded-file.ts';
 
 export interface Identity {
   readonly peerId: string;
@@ -45,57 +45,29 @@ export async function loadIdentity(dataDir: string): Promise<Identity> {
 }
 
 async function read(file: string): Promise<Identity | undefined> {
-  let handle: FileHandle;
   try {
-    // A link or a device in the key's place is not ours; O_NONBLOCK keeps a named pipe from holding us up.
-    handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const bytes = await readGuarded(file, { maxBytes: MAX_KEY_BYTES });
+    return bytes && (await decode(bytes, file));
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw unreadable(file, error);
+    if (!(error instanceof FileUnusable)) throw error;
+    throw new IdentityUnusable(error.reason, file, error.problem, { cause: error });
   }
-  await using _ = handle;
-  const stat = await handle.stat();
-  if (!stat.isFile()) throw new IdentityUnusable('corrupt', file, 'is no regular file: move it away and restart');
-  if ((stat.mode & 0o077) !== 0) {
-    const mode = (stat.mode & 0o777).toString(8).padStart(4, '0');
-    const advice = `\`chmod 600 ${file}\`, and replace the key if others may have read it`;
-    throw new IdentityUnusable('exposed', file, `has mode ${mode}, so others may use it: run ${advice}`);
-  }
-  if (stat.size > MAX_KEY_BYTES) throw corrupt(file, `${stat.size} bytes are no ed25519 key`);
-  const bytes = await handle.readFile().catch((error: unknown) => {
-    throw unreadable(file, error);
-  });
-  return await decode(bytes, file);
 }
 
 async function create(dataDir: string, file: string): Promise<Identity> {
   const privateKey = await generateKeyPair('Ed25519');
-  const draft = `${file}.${randomBytes(6).toString('hex')}`;
   try {
     await mkdir(dataDir, { recursive: true, mode: 0o700 });
-    await write(draft, privateKeyToProtobuf(privateKey));
-    // link() fails when another process was first: then its key is the node's.
-    await link(draft, file);
-    await sync(dataDir);
+    if (await durableDisk.create(file, privateKeyToProtobuf(privateKey))) {
+      return { peerId: peerIdFromPrivateKey(privateKey).toString(), privateKey };
+    }
   } catch (error) {
-    const first = (error as NodeJS.ErrnoException).code === 'EEXIST' ? await read(file) : undefined;
-    if (first) return first;
     throw new IdentityUnusable('unreadable', file, `cannot be made (${(error as Error).message})`, { cause: error });
-  } finally {
-    await unlink(draft).catch(() => undefined);
   }
-  return { peerId: peerIdFromPrivateKey(privateKey).toString(), privateKey };
-}
-
-async function write(file: string, bytes: Uint8Array): Promise<void> {
-  await using handle = await open(file, 'wx', 0o600);
-  await handle.writeFile(bytes);
-  await handle.sync();
-}
-
-async function sync(directory: string): Promise<void> {
-  await using handle = await open(directory);
-  await handle.sync();
+  // Another process was first: then its key is the node's.
+  const first = await read(file);
+  if (first === undefined) throw new IdentityUnusable('unreadable', file, 'went away while it was made: start again');
+  return first;
 }
 
 async function decode(bytes: Uint8Array, file: string): Promise<Identity> {
@@ -114,9 +86,4 @@ async function decode(bytes: Uint8Array, file: string): Promise<Identity> {
 function corrupt(file: string, why: string, cause?: unknown): IdentityUnusable {
   const advice = 'restore it from a backup, or move it away to get a new identity (which the fleet must then admit)';
   return new IdentityUnusable('corrupt', file, `is damaged (${why}): ${advice}`, { cause });
-}
-
-function unreadable(file: string, cause: unknown): IdentityUnusable {
-  const message = `cannot be read (${(cause as Error).message}): run as its owner, or fix its permissions`;
-  return new IdentityUnusable('unreadable', file, message, { cause });
 }

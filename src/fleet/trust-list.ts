@@ -17,7 +17,7 @@ export interface Issuer {
   readonly maxDays: number;
 }
 
-/** What a fleet's own keys say of membership: signed as a target of its release metadata, and so never older than before. */
+/** What a fleet's own keys say of membership: signed with its release metadata, and so never older than before. */
 export interface TrustList {
   /** Hex. */
   readonly fleetId: string;
@@ -38,8 +38,8 @@ export class TrustListInvalid extends Error {
   }
 }
 
-export const TRUST_LIST_BYTES = 128 * 1024;
-export const MAX_SITES = 4096;
+const TRUST_LIST_BYTES = 256 * 1024;
+const MAX_SITES = 4096;
 const MAX_ISSUERS = 1024;
 
 const name = z.string().regex(/^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$/);
@@ -57,27 +57,27 @@ const schema = z.strictObject({
         key: hex(32),
         site: name.optional(),
         roles: z.array(z.enum(MEMBER_ROLES)).max(MEMBER_ROLES.length),
-        maxDays: z.number().positive().max(3650),
+        maxDays: z.int().min(1).max(3650),
       }),
     )
     .max(MAX_ISSUERS),
 });
 
-/** Throws `TrustListInvalid`. Whether it is the fleet's, whoever fetched it knows. */
-export function readTrustList(bytes: Uint8Array): TrustList {
-  if (bytes.length > TRUST_LIST_BYTES) throw new TrustListInvalid(`has more than ${TRUST_LIST_BYTES} bytes`);
-  let list: z.infer<typeof schema>;
-  try {
-    list = schema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')));
-  } catch (cause) {
-    throw new TrustListInvalid(`is damaged: ${(cause as Error).message}`, { cause });
+/** Reads what JSON gave. Throws `TrustListInvalid`. Whether it is the fleet's own, whoever fetched it knows. */
+export function readTrustList(json: unknown): TrustList {
+  const checked = schema.safeParse(json);
+  if (!checked.success) {
+    const [first] = checked.error.issues;
+    throw new TrustListInvalid(`is damaged: ${first?.path.join('.')}: ${first?.message}`, { cause: checked.error });
   }
-  const { format: _, ...rest } = list;
+  const { format: _, ...rest } = checked.data;
   const numbers = Object.values(rest.sites);
   if (numbers.length > MAX_SITES) throw new TrustListInvalid(`has more than ${MAX_SITES} sites`);
   if (new Set(numbers).size !== numbers.length) throw new TrustListInvalid('gives one number to two sites');
-  const keys = rest.issuers.map(({ key }) => key);
-  if (new Set(keys).size !== keys.length) throw new TrustListInvalid('names one issuer key twice');
+  for (const key of ['name', 'key'] as const) {
+    const all = rest.issuers.map((issuer) => issuer[key]);
+    if (new Set(all).size !== all.length) throw new TrustListInvalid(`has two issuers of one ${key}`);
+  }
   const homeless = rest.issuers.find(({ site }) => site !== undefined && numberOfSite(rest, site) === undefined);
   if (homeless !== undefined) throw new TrustListInvalid(`has issuer ${homeless.name} of an unknown site`);
   return rest;
@@ -88,9 +88,11 @@ export function numberOfSite({ sites }: TrustList, site: string): number | undef
   return Object.hasOwn(sites, site) ? sites[site] : undefined;
 }
 
-/** As it is signed and sent. */
+/** JSON, as it is signed. Throws `TrustListInvalid`. */
 export function writeTrustList(list: TrustList): Buffer {
-  const bytes = Buffer.from(JSON.stringify({ format: 1, ...list }));
-  readTrustList(bytes);
+  const json = JSON.parse(JSON.stringify({ format: 1, ...list }));
+  readTrustList(json);
+  const bytes = Buffer.from(JSON.stringify(json));
+  if (bytes.length > TRUST_LIST_BYTES) throw new TrustListInvalid(`has more than ${TRUST_LIST_BYTES} bytes`);
   return bytes;
 }

@@ -39,6 +39,8 @@ export interface Chain {
   readonly expires: number;
   /** Delegated channels in order, with the name of the document that the snapshot pins for each that has one. */
   readonly channels: ReadonlyMap<string, string | undefined>;
+  /** What the fleet says of its membership, whatever that means; undefined where it says nothing. */
+  readonly trust: unknown;
 }
 
 /** A channel's release with the two documents that prove it. */
@@ -81,6 +83,7 @@ export function readChain(documents: Documents, anchor: Buffer): Chain {
     names: [...roots.map(({ signed }) => rootName(signed.version)), TIMESTAMP, snapshotFile, targetsFile],
     expires: Math.min(...expiries),
     channels: readDelegations(targets.signed, targetsFile, snapshot),
+    trust: trustOf(targets.signed),
   };
 }
 
@@ -122,6 +125,12 @@ export function readChannel(chain: Chain, documents: Documents, channel: string,
   // The newest `issued` is the node's time floor, so that no release may push it past its own end.
   if (Date.parse(release.issued) >= expires) throw new Unauthentic(document, 'was issued after it expires');
   return { release, digest, names: [name, document], expires };
+}
+
+/** The part of the top-level targets that is not TUF's: the fleet's trust list, of which this room knows no more. */
+export function trustOf(targets: Targets): unknown {
+  const own = targets.unrecognizedFields['bootmesh'] as { readonly trust?: unknown } | null | undefined;
+  return own?.trust;
 }
 
 export function sha256(bytes: Uint8Array): string {

@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events';
+import { isDeepStrictEqual } from 'node:util';
 import type { Log } from '../observe/log.ts';
 import { CandidateRefused } from './candidate.ts';
 import { sha256 } from './chain.ts';
@@ -19,6 +20,8 @@ export interface ReleaseEvents {
   'release:stale': [VerifiedRelease];
   /** Two valid timestamps of one version: whoever holds the online key said two things. Both are kept and gossiped. */
   'release:fork': [{ readonly version: number; readonly ours: Buffer; readonly theirs: Buffer; readonly from: string }];
+  /** What the fleet's keys say of its membership is another thing than before. */
+  'trust:new': [trust: unknown];
   /** A peer sent what does not verify. Reason `rollback` accuses the online key, not the peer. */
   'release:refuse': [
     { readonly peer: string; readonly document: string; readonly reason: string; readonly error: Error },
@@ -110,6 +113,11 @@ export class Channels implements AsyncDisposable {
   /** The release that this node may run. When it is `stale`, what runs goes on and nothing is newly installed. Cheap. */
   current(channel: string): VerifiedRelease | undefined {
     return this.#ledger.release(channel);
+  }
+
+  /** What the newest verified state says of membership; undefined where it says nothing. */
+  get trust(): unknown {
+    return this.#ledger.trust;
   }
 
   /** The newest release of the channel that this node has had complete, also when a newer one is known. */
@@ -277,11 +285,13 @@ export class Channels implements AsyncDisposable {
   }
 
   async #advance(timestamp: Buffer, read: ReadDocument, signal: AbortSignal): Promise<void> {
+    const before = this.#ledger.trust;
     for (const release of await this.#ledger.advance(timestamp, read, signal)) {
       const { channel, version, digest } = release;
       this.#log.info('new release', { channel, version, digest });
       this.#emit('release:new', release);
     }
+    if (!isDeepStrictEqual(before, this.#ledger.trust)) this.#emit('trust:new', this.#ledger.trust);
     this.#sayStale();
   }
 

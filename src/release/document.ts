@@ -12,7 +12,8 @@ export const DOCUMENT_BYTES = {
   root: 64 * 1024,
   timestamp: 16 * 1024,
   snapshot: 64 * 1024,
-  targets: 128 * 1024,
+  /** With a trust list of 1,000 issuers. */
+  targets: 512 * 1024,
 } as const;
 
 /** A fleet's channels, and so the documents of one state, are few. */

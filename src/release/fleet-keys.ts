@@ -1,14 +1,15 @@
 import { createPublicKey, type KeyObject, randomBytes } from 'node:crypto';
-import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { Metadata, Root } from '@tufjs/models';
+import { durableDisk, syncDirectory } from '../disk/durable-file.ts';
+import { FileUnusable, readGuarded } from '../disk/guarded-file.ts';
+import { createKeyFile, newSigningKey, readKeyFile } from '../disk/key-file.ts';
 import { DOCUMENT_BYTES, MAX_CHANNELS } from './document.ts';
-import { durableDisk, syncDirectory } from './durable-file.ts';
 import { channelName } from './release.ts';
-import { fromPem, newPrivateKey, type SigningKey, signed, signingKey, toPem } from './signing-key.ts';
+import { type SigningKey, signed, signingKey } from './signing-key.ts';
 import { ticketPublicKey } from './ticket.ts';
-import { fleetOf } from './trust-root.ts';
+import { type FleetFacts, fleetOf } from './trust-root.ts';
 
 /** A key or its directory cannot be used as it is; the message names the file and what to do. */
 export class FleetKeysUnusable extends Error {
@@ -34,22 +35,43 @@ export interface NewFleet {
   readonly channels?: readonly string[];
   /** Until then nodes believe the root, days. @default 1825 */
   readonly rootDays?: number;
+  /** What the fleet says of who belongs to it. @default nothing: its members are those of its description */
+  readonly membership?: NewMembership;
 }
 
-const MAX_KEY_BYTES = 4096;
+type Json = Root['unrecognizedFields'][string];
+
+export interface NewMembership {
+  /** 16 bytes, hex. */
+  readonly fleetId: string;
+  /** JSON, signed with the next targets; what is in it is not this room's business. */
+  readonly trust: Buffer;
+  /** Keys that it names, by their names. */
+  readonly issuers: ReadonlyMap<string, KeyObject>;
+}
+
 const DAY_MS = 86_400_000;
+const TRUST_FILE = 'trust.json';
 const KEY_FILE = /^channel-(.+)\.key$/;
 
 /** The fleet's own keys: a directory (0700) of ed25519 keys (PKCS#8 PEM, 0600) and the root that names their public halves. */
 export interface FleetKeys {
   readonly directory: string;
   readonly fleet: string;
+  readonly fleetId: string | undefined;
   /** The initial root.json: what every node is given to trust. */
   readonly root: Buffer;
   /** Channels that have a key here, sorted. */
   channels(): Promise<readonly string[]>;
   /** Reads a key when it is needed, so that some may be kept elsewhere. Rejects with `FleetKeysUnusable`. */
   key(name: KeyName): Promise<SigningKey>;
+  /** What the next targets say of membership; undefined where they say nothing. Rejects with `FleetKeysUnusable`. */
+  trust(): Promise<Json | undefined>;
+  setTrust(json: Buffer): Promise<void>;
+  /** The key of an issuer of certificates, when it is here. Rejects with `FleetKeysUnusable`. */
+  issuer(name: string): Promise<KeyObject | undefined>;
+  /** False when there is one of that name: keys are never replaced. */
+  addIssuer(name: string, key: KeyObject): Promise<boolean>;
 }
 
 /**
@@ -64,9 +86,10 @@ export async function createFleetKeys(directory: string, options: NewFleet): Pro
     await mkdir(dirname(path), { recursive: true });
     await mkdir(draft, { mode: 0o700 });
     const keys = new Map(['root', 'targets', 'online', 'ticket', ...channels.map(channelKey)].map(newKey));
-    for (const [name, key] of keys) await durableDisk.create(join(draft, `${name}.key`), Buffer.from(toPem(key)));
+    for (const [name, key] of keys) await createKeyFile(join(draft, `${name}.key`), key);
     await durableDisk.create(join(draft, 'ticket.pub'), Buffer.from(publicTicket(keys)));
     await durableDisk.create(join(draft, 'root.json'), initialRoot(keys, options));
+    await writeMembership(draft, options.membership);
     await rename(draft, path);
     await syncDirectory(dirname(path));
   } catch (cause) {
@@ -82,20 +105,27 @@ export async function createFleetKeys(directory: string, options: NewFleet): Pro
 /** Rejects with `FleetKeysUnusable`. */
 export async function openFleetKeys(directory: string): Promise<FleetKeys> {
   const path = resolve(directory);
-  const root = await read(join(path, 'root.json'), DOCUMENT_BYTES.root, false);
-  let fleet: string;
+  const rootFile = join(path, 'root.json');
+  const kept = await readGuarded(rootFile, { maxBytes: DOCUMENT_BYTES.root, secret: false }).catch(refuse);
+  const root = kept ?? missing(rootFile);
+  let facts: FleetFacts;
   try {
-    fleet = fleetOf(root).fleet;
+    facts = fleetOf(root);
   } catch (cause) {
     const message = `${join(path, 'root.json')} is damaged (${(cause as Error).message}): restore it from a backup`;
     throw new FleetKeysUnusable('corrupt', path, message, { cause });
   }
   return {
     directory: path,
-    fleet,
+    fleet: facts.fleet,
+    fleetId: facts.fleetId,
     root,
     channels: () => listChannels(path),
     key: (name) => readKey(path, typeof name === 'string' ? name : channelKey(name.channel)),
+    trust: () => readTrust(join(path, TRUST_FILE)),
+    setTrust: (json) => durableDisk.replace(join(path, TRUST_FILE), json),
+    issuer: (name) => readKeyFile(join(path, issuerFile(name))).catch(refuse),
+    addIssuer: (name, key) => createKeyFile(join(path, issuerFile(name)), key),
   };
 }
 
@@ -103,14 +133,15 @@ export async function openFleetKeys(directory: string): Promise<FleetKeys> {
 export async function addChannelKey(keys: FleetKeys, channel: string): Promise<void> {
   checkChannels(keys.directory, [...(await keys.channels()), channel]);
   const file = join(keys.directory, `${channelKey(channel)}.key`);
-  if (await durableDisk.create(file, Buffer.from(toPem(newPrivateKey())))) return;
+  if (await createKeyFile(file, newSigningKey())) return;
   throw new FleetKeysUnusable('exists', file, `${file} is there already; keys are never overwritten`);
 }
 
 function newKey(name: string): [string, KeyObject] {
-  return [name, newPrivateKey()];
+  return [name, newSigningKey()];
 }
 
+const issuerFile = (name: string): string => `issuer-${name}.key`;
 const channelKey = (channel: string): string => `channel-${channel}`;
 
 function checkChannels(path: string, channels: readonly string[]): readonly string[] {
@@ -129,14 +160,31 @@ function publicTicket(keys: ReadonlyMap<string, KeyObject>): string {
   return ticketPublicKey(createPublicKey(keys.get('ticket') as KeyObject));
 }
 
-function initialRoot(keys: ReadonlyMap<string, KeyObject>, { fleet, rootDays = 1825 }: NewFleet): Buffer {
+async function writeMembership(directory: string, membership: NewMembership | undefined): Promise<void> {
+  if (membership === undefined) return;
+  await durableDisk.create(join(directory, TRUST_FILE), membership.trust);
+  for (const [name, key] of membership.issuers) await createKeyFile(join(directory, issuerFile(name)), key);
+}
+
+async function readTrust(file: string): Promise<Json | undefined> {
+  const json = await readGuarded(file, { maxBytes: DOCUMENT_BYTES.targets }).catch(refuse);
+  try {
+    return json && JSON.parse(json.toString('utf8'));
+  } catch (cause) {
+    const message = `${file} is damaged (${(cause as Error).message}): restore it from a backup`;
+    throw new FleetKeysUnusable('corrupt', file, message, { cause });
+  }
+}
+
+function initialRoot(keys: ReadonlyMap<string, KeyObject>, { fleet, rootDays = 1825, membership }: NewFleet): Buffer {
+  const id = membership && { fleet_id: membership.fleetId };
   const root = new Metadata(
     new Root({
       version: 1,
       specVersion: '1.0.31',
       expires: expiry(Date.now(), rootDays),
       consistentSnapshot: true,
-      unrecognizedFields: { bootmesh: { fleet, ticket_key: publicTicket(keys) } },
+      unrecognizedFields: { bootmesh: { fleet, ...id, ticket_key: publicTicket(keys) } },
     }),
   );
   const key = (name: string) => signingKey(keys.get(name) as KeyObject);
@@ -161,33 +209,17 @@ async function listChannels(path: string): Promise<readonly string[]> {
 
 async function readKey(path: string, name: string): Promise<SigningKey> {
   const file = join(path, `${name}.key`);
-  const pem = await read(file, MAX_KEY_BYTES, true);
-  try {
-    return signingKey(fromPem(pem.toString('latin1')));
-  } catch (cause) {
-    const message = `${file} is damaged (${(cause as Error).message}): restore it from a backup`;
-    throw new FleetKeysUnusable('corrupt', file, message, { cause });
-  }
+  const key = await readKeyFile(file).catch(refuse);
+  return signingKey(key ?? missing(file));
 }
 
-async function read(file: string, maxBytes: number, secret: boolean): Promise<Buffer> {
-  let handle: FileHandle;
-  try {
-    // A link or a device in the key's place is not ours; O_NONBLOCK keeps a named pipe from holding us up.
-    handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  } catch (cause) {
-    const message = `${file} cannot be read (${(cause as Error).message}): is this the directory of the fleet's keys?`;
-    throw new FleetKeysUnusable('missing', file, message, { cause });
-  }
-  await using _ = handle;
-  const stat = await handle.stat();
-  if (secret && (stat.mode & 0o077) !== 0) {
-    const mode = (stat.mode & 0o777).toString(8).padStart(4, '0');
-    const advice = `run \`chmod 600 ${file}\`, and replace the key if others may have read it`;
-    throw new FleetKeysUnusable('exposed', file, `${file} has mode ${mode}, so others may sign with it: ${advice}`);
-  }
-  if (!stat.isFile() || stat.size > maxBytes) {
-    throw new FleetKeysUnusable('corrupt', file, `${file} is no regular file of at most ${maxBytes} bytes`);
-  }
-  return handle.readFile();
+function missing(file: string): never {
+  const message = `${file} is missing: is this the directory of the fleet's keys?`;
+  throw new FleetKeysUnusable('missing', file, message);
+}
+
+function refuse(error: unknown): never {
+  if (!(error instanceof FileUnusable)) throw error;
+  const reason = error.reason === 'unreadable' ? 'missing' : error.reason;
+  throw new FleetKeysUnusable(reason, error.file, error.message, { cause: error });
 }

@@ -1,10 +1,10 @@
 import { canonicalize } from '@tufjs/canonical-json';
 import { Metadata, MetadataKind, type Timestamp } from '@tufjs/models';
+import type { Disk } from '../disk/durable-file.ts';
 import type { Log } from '../observe/log.ts';
 import { CandidateRefused, fetchCandidate } from './candidate.ts';
 import { sha256 } from './chain.ts';
 import { DOCUMENT_BYTES, type Documents, type ReadDocument, TIMESTAMP } from './document.ts';
-import type { Disk } from './durable-file.ts';
 import { MetadataStore } from './metadata-store.ts';
 import { readRoot, Unauthentic } from './trust-root.ts';
 import { advance, heldOf, hold, releaseOf, type TrustedState, type VerifiedRelease } from './trusted-state.ts';
@@ -69,6 +69,11 @@ export class Ledger {
   /** A verified document, by its TUF name. */
   document(name: string): Buffer | undefined {
     return this.#state?.documents.get(name);
+  }
+
+  /** What the fleet says of its membership; undefined where it says nothing, or nothing is known yet. */
+  get trust(): unknown {
+    return this.#state?.chain.trust;
   }
 
   release(channel: string): VerifiedRelease | undefined {

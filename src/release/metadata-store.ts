@@ -1,9 +1,9 @@
 import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { type Disk, DRAFT_PATTERN, durableDisk } from '../disk/durable-file.ts';
 import type { Log } from '../observe/log.ts';
 import { sha256 } from './chain.ts';
-import { type Disk, DRAFT_PATTERN, durableDisk } from './durable-file.ts';
 import { restore, type TrustedState } from './trusted-state.ts';
 
 /** A local copy cannot be used and another one is; `file` was set aside. */

@@ -1,11 +1,12 @@
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { canonicalize } from '@tufjs/canonical-json';
 import { Metadata, MetaFile, Snapshot, TargetFile, Targets, Timestamp } from '@tufjs/models';
 import { Delegations } from '@tufjs/models/dist/delegations.js';
 import { DelegatedRole } from '@tufjs/models/dist/role.js';
+import { type Disk, durableDisk } from '../disk/durable-file.ts';
 import { type Chain, type ChannelEvidence, readChain, readChannel, sha256 } from './chain.ts';
 import { releaseName, releasePath, rootName, snapshotName, TIMESTAMP, targetsName } from './document.ts';
-import { type Disk, durableDisk } from './durable-file.ts';
 import { expiry, type FleetKeys } from './fleet-keys.ts';
 import { type ArtifactRef, checkRelease, type Release } from './release.ts';
 import { type SigningKey, signed } from './signing-key.ts';
@@ -155,7 +156,7 @@ class Session {
     await disk.replace(join(directory, TIMESTAMP), (await readRepository(directory, TIMESTAMP)) ?? bytes);
   }
 
-  /** The top-level targets, when a channel or its key is new. */
+  /** The top-level targets, when a channel, its key, or what they say of membership is new. */
   async #targets(): Promise<Metadata<Targets> | undefined> {
     const { keys, state } = this.#facts;
     const old = state?.chain.targets.signed.delegations;
@@ -170,8 +171,11 @@ class Session {
       if (delegations.roles) delegations.roles[channel] = role;
       changed = true;
     }
-    if (!changed) return undefined;
-    return new Metadata(new Targets({ ...this.#head('targets', this.#next('targets')), targets: {}, delegations }));
+    const trust = await keys.trust();
+    if (!changed && same(trust, state?.chain.trust)) return undefined;
+    const head = this.#head('targets', this.#next('targets'));
+    const unrecognizedFields = trust === undefined ? {} : { bootmesh: { trust } };
+    return new Metadata(new Targets({ ...head, targets: {}, delegations, unrecognizedFields }));
   }
 
   async #channel(channel: string, release: Buffer): Promise<MetaFile> {
@@ -271,6 +275,10 @@ async function newestTimestamp(directory: string): Promise<{ version: number; fi
 function versionOf(name: string, role: string): number {
   const [, version] = /^([1-9]\d{0,14})\.([a-z0-9-]+)\.json$/.exec(name) ?? [];
   return version !== undefined && name === `${version}.${role}.json` ? Number(version) : 0;
+}
+
+function same(one: unknown, other: unknown): boolean {
+  return canonicalize(one ?? null) === canonicalize(other ?? null);
 }
 
 function believes(root: Buffer, targets: Metadata<Targets>): boolean {

@@ -1,4 +1,4 @@
-import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
+import { createHash, createPublicKey, type KeyObject, sign } from 'node:crypto';
 import { canonicalize } from '@tufjs/canonical-json';
 import { Key, type Metadata, type Root, Signature, type Snapshot, type Targets, type Timestamp } from '@tufjs/models';
 import { rawPublic } from './ticket.ts';
@@ -10,27 +10,12 @@ export interface SigningKey {
   readonly key: Key;
 }
 
-export function newPrivateKey(): KeyObject {
-  return generateKeyPairSync('ed25519').privateKey;
-}
-
 export function signingKey(privateKey: KeyObject): SigningKey {
   const keyVal = { public: rawPublic(createPublicKey(privateKey)).toString('hex') };
   const facts = { keytype: 'ed25519', scheme: 'ed25519', keyval: keyVal };
   // TUF 1.0.31, section 4.2: the id is the sha256 of the key's canonical form.
   const keyID = createHash('sha256').update(canonicalize(facts)).digest('hex');
   return { privateKey, key: new Key({ keyID, keyType: facts.keytype, scheme: facts.scheme, keyVal }) };
-}
-
-export function toPem(privateKey: KeyObject): string {
-  return privateKey.export({ format: 'pem', type: 'pkcs8' }).toString();
-}
-
-/** Throws when `pem` is no ed25519 private key. */
-export function fromPem(pem: string): KeyObject {
-  const key = createPrivateKey(pem);
-  if (key.asymmetricKeyType !== 'ed25519') throw new TypeError(`a key of type ${key.asymmetricKeyType}`);
-  return key;
 }
 
 /** Signs, and returns the document as it is stored and sent. */

@@ -19,12 +19,18 @@ export class Unauthentic extends Error {
 /** What a root says of the fleet besides its keys; signed with it. */
 export interface FleetFacts {
   readonly fleet: string;
+  /** 16 bytes in hex: what its membership is bound to. Fleets of before there was any have none. */
+  readonly fleetId?: string;
   /** Public key of the tickets, a signify file. */
   readonly ticketKey: string;
 }
 
 const factsSchema = z.object({
   fleet: z.string().regex(/^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$/, 'is no name: 1 to 32 of a-z, 0-9 and inner dashes'),
+  fleet_id: z
+    .string()
+    .regex(/^[0-9a-f]{32}$/, 'is no fleet id: 32 hexadecimal digits')
+    .optional(),
   ticket_key: z.string().max(512),
 });
 
@@ -50,5 +56,6 @@ export function fleetOf(root: Buffer | Metadata<Root>): FleetFacts {
   } catch (cause) {
     throw new Unauthentic('root.json', (cause as Error).message, { cause });
   }
-  return { fleet: facts.data.fleet, ticketKey: facts.data.ticket_key };
+  const { fleet, fleet_id: fleetId, ticket_key: ticketKey } = facts.data;
+  return { fleet, ticketKey, ...(fleetId !== undefined && { fleetId }) };
 }

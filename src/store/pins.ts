@@ -2,7 +2,7 @@ import { open, readFile, rename } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { CID } from 'multiformats/cid';
 import { z } from 'zod';
-import { syncDirectory } from './segment.ts';
+import { syncDirectory } from '../disk/durable-file.ts';
 
 /** A name that keeps an artifact in the store: `cid` is its manifest's root. */
 export interface Pin {

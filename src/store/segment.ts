@@ -3,6 +3,7 @@ import { type FileHandle, open, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import type { CID } from 'multiformats/cid';
+import { syncDirectory } from '../disk/durable-file.ts';
 import { cidOf, decodeHeader, MAX_RECORD_BYTES, RECORD_MAGIC } from './pack-record.ts';
 import { chunkIn } from './payload.ts';
 
@@ -153,10 +154,4 @@ export async function readFully(file: FileHandle, into: Uint8Array, position: nu
     filled += bytesRead;
   }
   return filled;
-}
-
-/** Makes names in `directory` durable. */
-export async function syncDirectory(directory: string): Promise<void> {
-  await using handle = await open(directory, 'r');
-  await handle.sync();
 }

@@ -4,11 +4,12 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { Metadata, MetadataKind, Root } from '@tufjs/models';
 import fc from 'fast-check';
+import { type Disk, durableDisk } from '../../src/disk/durable-file.ts';
+import { newSigningKey } from '../../src/disk/key-file.ts';
 import { AdoptRefused, type Channels, type ReleaseEvents } from '../../src/release/channels.ts';
-import { type Disk, durableDisk } from '../../src/release/durable-file.ts';
 import { createFleetKeys, type FleetKeys, openFleetKeys } from '../../src/release/fleet-keys.ts';
 import { publish, readRepository, renew } from '../../src/release/publisher.ts';
-import { newPrivateKey, signed, signingKey, toPem } from '../../src/release/signing-key.ts';
+import { signed, signingKey } from '../../src/release/signing-key.ts';
 import type { VerifiedRelease } from '../../src/release/trusted-state.ts';
 import { FakeNetwork } from '../fakes/metadata-network.ts';
 import { artifact, repositoryPeer, TestFleet } from '../fakes/release-fleet.ts';
@@ -113,7 +114,7 @@ describe('a release', () => {
     // The owner replaces the online key twice; only who walks all roots knows the last.
     for (const version of [2, 3]) {
       const root = Metadata.fromJSON(MetadataKind.Root, JSON.parse(fleet.keys.root.toString()));
-      const online = newPrivateKey();
+      const online = newSigningKey();
       const roles = { ...root.signed.roles };
       const { key } = signingKey(online);
       for (const role of ['snapshot', 'timestamp']) roles[role]?.keyIDs.splice(0, 1, key.keyID);
@@ -130,7 +131,7 @@ describe('a release', () => {
       });
       const bytes = signed(new Metadata(next), await fleet.keys.key('root'));
       await writeFile(join(fleet.repository, `${version}.root.json`), bytes);
-      await writeFile(join(fleet.keys.directory, 'online.key'), toPem(online));
+      await writeFile(join(fleet.keys.directory, 'online.key'), online.export({ format: 'pem', type: 'pkcs8' }));
     }
     const stranger = (await a.refresh({ signal })).version;
     assert.equal(stranger, 1);

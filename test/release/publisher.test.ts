@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { Updater } from 'tuf-js';
 import { DownloadHTTPError } from 'tuf-js/dist/error.js';
-import { type Disk, durableDisk } from '../../src/release/durable-file.ts';
+import { type Disk, durableDisk } from '../../src/disk/durable-file.ts';
 import { addChannelKey } from '../../src/release/fleet-keys.ts';
 import { PublishRefused, publish, readRepository, renew } from '../../src/release/publisher.ts';
 import { parseRelease, ReleaseInvalid } from '../../src/release/release.ts';

@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { promisify } from 'node:util';
+import { newSigningKey } from '../../src/disk/key-file.ts';
 import { checkRelease, type Release } from '../../src/release/release.ts';
-import { newPrivateKey } from '../../src/release/signing-key.ts';
 import { signTicket, TicketInvalid, ticketPublicKey, ticketText, verifyTicket } from '../../src/release/ticket.ts';
 import { artifact } from '../fakes/release-fleet.ts';
 
@@ -18,7 +18,7 @@ const installed = await access(SIGNIFY).then(
   () => false,
 );
 
-const key = newPrivateKey();
+const key = newSigningKey();
 const publicKey = ticketPublicKey(createPublicKey(key));
 
 function release(): Release {
@@ -48,7 +48,7 @@ rootfs ${rootfs?.cid} ${rootfs?.size} ${rootfs?.sha256} ${rootfs?.pieces} 419430
     const text = ticketText('demo', release());
     const signature = signTicket(text, key);
     verifyTicket(text, signature, publicKey);
-    const other = newPrivateKey();
+    const other = newSigningKey();
     const wrong: [string, string, string][] = [
       [text.replace('version 3', 'version 4'), signature, publicKey],
       [text.trimEnd(), signature, publicKey],

@@ -49,6 +49,7 @@ async function writeDraft(file: string, bytes: Uint8Array): Promise<string> {
   return draft;
 }
 
+/** Makes the names in `directory` durable. */
 export async function syncDirectory(directory: string): Promise<void> {
   await using handle = await open(directory);
   await handle.sync();
