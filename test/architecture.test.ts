@@ -46,8 +46,13 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
   release: { may: ['disk', 'content', 'schedule', 'observe'], why: 'decides by signatures, not by who brought them' },
   gateway: { may: ['content', 'observe'], why: 'serves names it is handed; routes come from the rooms they are about' },
   lab: { may: ['fleet', 'observe'], why: 'builds what a fleet description describes, with any agent command' },
+  admin: {
+    may: ['gateway', 'fleet', 'observe'],
+    why: 'what an operator may ask of a node, and how it is asked; who does it is not its business',
+  },
   agent: {
     may: [
+      'admin',
       'observe',
       'disk',
       'content',
@@ -67,11 +72,12 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
     why: 'introduces the rooms to each other; no one else does',
   },
   demo: {
-    may: ['agent', 'fleet', 'image', 'lab', 'observe', 'release'],
+    may: ['admin', 'agent', 'fleet', 'image', 'lab', 'observe', 'release'],
     why: 'shows the main job with the parts a user has',
   },
   cli: {
     may: [
+      'admin',
       'observe',
       'content',
       'store',

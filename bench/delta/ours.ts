@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CID } from 'multiformats/cid';
 import { stringify } from 'yaml';
-import { type AdminClient, connectAdmin } from '../../src/agent/admin-client.ts';
+import { type AdminClient, connectAdmin } from '../../src/admin/admin-client.ts';
 import { importArtifact } from '../../src/agent/import-artifact.ts';
 import { IDENTITY_FILE } from '../../src/fleet/identity.ts';
 import { defaultAgentConfig, type LabNode } from '../../src/lab/lab-node.ts';

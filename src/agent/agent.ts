@@ -1,5 +1,7 @@
 import { hostname } from 'node:os';
 import type { CID } from 'multiformats/cid';
+import { serveAdmin } from '../admin/admin-route.ts';
+import type { Operations } from '../admin/operations.ts';
 import { createBoot } from '../boot/boot.ts';
 import { checkCommandLine } from '../boot/command-line.ts';
 import type { BootReleases } from '../boot/release.ts';
@@ -10,11 +12,9 @@ import { releaseRoutes, type Releases as ServedReleases } from '../gateway/relea
 import { statusRoutes } from '../gateway/status-route.ts';
 import { createLog, type Log } from '../observe/log.ts';
 import { createMetrics } from '../observe/metrics.ts';
-import { serveAdmin } from './admin-route.ts';
 import type { Config } from './config.ts';
 import { LocalOperations } from './local-operations.ts';
 import { MeshNode } from './node.ts';
-import type { Operations } from './operations.ts';
 import { segmentIdentity } from './segment-identity.ts';
 
 /** Everything a machine needs to give and take: returned running, stopped by disposal. */

@@ -2,8 +2,8 @@ import { readFile, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { parse } from 'yaml';
 import { z } from 'zod';
+import { rate, watermark, watermarkFault } from '../admin/setting.ts';
 import { HOURS_FORM, isTimeZone, parseHours } from '../limits/hours.ts';
-import { rate, watermark, watermarkFault } from './setting.ts';
 
 /** A configuration that cannot be used. The message lists every fault with its path in the file. */
 export class ConfigError extends Error {

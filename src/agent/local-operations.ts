@@ -1,15 +1,6 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { CID } from 'multiformats/cid';
-import { type ChunkRef, chunkKey } from '../content/chunk.ts';
-import type { Manifest } from '../content/manifest.ts';
-import { openSeed, type Seed } from '../delta/seed.ts';
-import { publish } from '../release/publisher.ts';
-import { artifactsOf } from '../release/release.ts';
-import type { VerifiedRelease } from '../release/trusted-state.ts';
-import type { Swarm } from '../swarm/swarm.ts';
-import { importArtifact } from './import-artifact.ts';
-import { type MeshNode, repositoryOf } from './node.ts';
 import {
   type ArtifactLine,
   type ChannelLine,
@@ -27,9 +18,18 @@ import {
   type ReadOptions,
   type StatusResult,
   type VerifyResult,
-} from './operations.ts';
+} from '../admin/operations.ts';
+import { rate } from '../admin/setting.ts';
+import { type ChunkRef, chunkKey } from '../content/chunk.ts';
+import type { Manifest } from '../content/manifest.ts';
+import { openSeed, type Seed } from '../delta/seed.ts';
+import { publish } from '../release/publisher.ts';
+import { artifactsOf } from '../release/release.ts';
+import type { VerifiedRelease } from '../release/trusted-state.ts';
+import type { Swarm } from '../swarm/swarm.ts';
+import { importArtifact } from './import-artifact.ts';
+import { type MeshNode, repositoryOf } from './node.ts';
 import { releasePin } from './release-pin.ts';
-import { rate } from './setting.ts';
 
 interface Deps {
   readonly node: MeshNode;

@@ -1,5 +1,6 @@
 import { mkdir, readFile, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
+import { watermarkBytes } from '../admin/setting.ts';
 import { type FleetDescription, readDescription } from '../fleet/description.ts';
 import { type Identity, loadIdentity } from '../fleet/identity.ts';
 import { type Member, Roster } from '../fleet/roster.ts';
@@ -15,7 +16,6 @@ import { type Config, ConfigError } from './config.ts';
 import { Follower } from './follower.ts';
 import { ReleaseFaults } from './release-faults.ts';
 import { Renewal } from './renewal.ts';
-import { watermarkBytes } from './setting.ts';
 
 /** Fleet name and site of a node that has no fleet description. */
 const ALONE = { fleet: 'alone', site: 'default' } as const;

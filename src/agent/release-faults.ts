@@ -1,5 +1,5 @@
+import type { FaultLine } from '../admin/operations.ts';
 import type { Channels } from '../release/channels.ts';
-import type { FaultLine } from './operations.ts';
 
 interface Deps {
   readonly channels: Channels;

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { OperationError } from '../agent/operations.ts';
+import { OperationError } from '../admin/operations.ts';
 import type { LabEvent } from '../lab/lab.ts';
 import type { LabStatus } from '../lab/lab-control.ts';
 import { addVerb, type Outcome, perform, type Session } from './session.ts';

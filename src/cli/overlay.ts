@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { OperationError } from '../agent/operations.ts';
+import { OperationError } from '../admin/operations.ts';
 import type { WireGuardNetwork, WireGuardPeer } from '../overlay/network.ts';
 import { addVerb, perform, usageError } from './session.ts';
 

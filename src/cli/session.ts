@@ -2,8 +2,7 @@ import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { connectAdmin } from '../agent/admin-client.ts';
-import { type Config, type ConfigInput, loadConfig } from '../agent/config.ts';
+import { connectAdmin } from '../admin/admin-client.ts';
 import {
   type OperationCode,
   OperationError,
@@ -11,7 +10,8 @@ import {
   type Progress as OperationProgress,
   type Operations,
   operationErrorOf,
-} from '../agent/operations.ts';
+} from '../admin/operations.ts';
+import { type Config, type ConfigInput, loadConfig } from '../agent/config.ts';
 import { createLog } from '../observe/log.ts';
 import { openProgress, type Progress } from '../observe/progress.ts';
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { connectAdmin } from '../../src/agent/admin-client.ts';
+import { connectAdmin } from '../../src/admin/admin-client.ts';
 import { parseDescription } from '../../src/fleet/description.ts';
 import { labUp } from '../../src/lab/lab.ts';
 import { missingRequirements } from '../../src/lab/requirements.ts';

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Operations, ReadOptions } from '../../src/agent/operations.ts';
+import type { Operations, ReadOptions } from '../../src/admin/operations.ts';
 
 const peerId = '12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp';
 const cid = 'bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { watermarkBytes } from '../../src/agent/setting.ts';
+import { watermarkBytes } from '../../src/admin/setting.ts';
 
 const GiB = 2 ** 30;
 
