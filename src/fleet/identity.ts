@@ -1,3 +1,4 @@
+import { createPrivateKey, type KeyObject } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
@@ -42,6 +43,15 @@ const MAX_KEY_BYTES = 1024;
 export async function loadIdentity(dataDir: string): Promise<Identity> {
   const file = join(dataDir, IDENTITY_FILE);
   return (await read(file)) ?? (await create(dataDir, file));
+}
+
+/** PrivateKeyInfo of an ed25519 key up to the seed (RFC 8410). */
+const PKCS8 = Buffer.from('302e020100300506032b657004220420', 'hex');
+
+/** The identity's key for what Node signs: libp2p's holds the seed and the public key. */
+export function signingKeyOf({ privateKey }: Identity): KeyObject {
+  const key = Buffer.concat([PKCS8, privateKey.raw.subarray(0, 32)]);
+  return createPrivateKey({ key, format: 'der', type: 'pkcs8' });
 }
 
 async function read(file: string): Promise<Identity | undefined> {

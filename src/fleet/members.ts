@@ -1,3 +1,4 @@
+import { type Binding, readBinding } from './binding.ts';
 import { type Certificate, readCertificate, standing } from './certificate.ts';
 import { type Revocation, readRevocation } from './revocation.ts';
 import { openStatement, StatementRefused } from './statement.ts';
@@ -15,6 +16,8 @@ export interface MemberChange {
   readonly joined: readonly Certificate[];
   readonly renewed: readonly Certificate[];
   readonly left: readonly Certificate[];
+  /** Where one says that it is to be found now. */
+  readonly bound?: Binding;
 }
 
 /**
@@ -30,6 +33,7 @@ export class Members {
   /** Peers by WireGuard key; hardly ever more than one. */
   readonly #claimants = new Map<string, Set<string>>();
   readonly #revocations = new Map<string, Revocation>();
+  readonly #bindings = new Map<string, Binding>();
 
   /** @param deps.now seconds since 1970 */
   constructor(deps: { readonly trust: TrustList; now(): number }, options: Partial<MembersOptions> = {}) {
@@ -63,16 +67,37 @@ export class Members {
     return state === 'valid' ? undefined : state;
   }
 
-  /** All that others should hear, revocations first. */
+  /** Where it last said that it is; also of one that is no member any more. */
+  binding(peerId: string): Binding | undefined {
+    return this.#bindings.get(peerId);
+  }
+
+  /** The newest certificate of the peer, whether it counts or not. */
+  certificate(peerId: string): Certificate | undefined {
+    return this.#latest.get(peerId);
+  }
+
+  /** All certificates that are known, the newest of each peer, whether they count or not. */
+  get certificates(): Iterable<Certificate> {
+    return this.#latest.values();
+  }
+
+  /** All that others should hear, in an order in which it can be heard, and of whom it is. */
+  *said(): Iterable<{ readonly peerId: string; readonly bytes: Uint8Array }> {
+    yield* this.#revocations.values();
+    yield* this.#latest.values();
+    yield* this.#bindings.values();
+  }
+
   *statements(): Iterable<Uint8Array> {
-    for (const { bytes } of this.#revocations.values()) yield bytes;
-    for (const { bytes } of this.#latest.values()) yield bytes;
+    for (const { bytes } of this.said()) yield bytes;
   }
 
   /** Undefined when it is known already, or older than what is. Throws `StatementRefused`. */
   hear(bytes: Uint8Array): MemberChange | undefined {
     const statement = openStatement(bytes);
     if (statement.kind === 'certificate') return this.#hear(readCertificate(statement, this.#trust));
+    if (statement.kind === 'binding') return this.#bind(readBinding(statement, this.#trust.fleetId));
     const revocation = readRevocation(statement, this.#trust);
     const key = keyOf(revocation);
     if (this.#revocations.has(key)) return undefined;
@@ -92,6 +117,7 @@ export class Members {
       this.#latest.clear();
       this.#claimants.clear();
       this.#revocations.clear();
+      this.#bindings.clear();
       for (const bytes of statements) {
         try {
           this.hear(bytes);
@@ -109,11 +135,20 @@ export class Members {
     if (before === undefined) this.#makeRoom();
     const touched = new Set([peerId, ...this.#rivals(peerId), ...(this.#claimants.get(wireguardKey) ?? [])]);
     return this.#change([...touched], () => {
-      if (before !== undefined) this.#forget(before);
+      if (before !== undefined) this.#unclaim(before);
       this.#latest.set(peerId, certificate);
       const claimants = this.#claimants.get(wireguardKey) ?? new Set();
       this.#claimants.set(wireguardKey, claimants.add(peerId));
     });
+  }
+
+  #bind(binding: Binding): MemberChange | undefined {
+    const { peerId, sequence } = binding;
+    if (!this.#latest.has(peerId))
+      throw new StatementRefused('stranger', `a binding of ${peerId}, of whom nothing is known`);
+    if (sequence <= (this.#bindings.get(peerId)?.sequence ?? -1)) return undefined;
+    this.#bindings.set(peerId, binding);
+    return { joined: [], renewed: [], left: [], bound: binding };
   }
 
   /** What `act` changes for these peers. */
@@ -161,8 +196,13 @@ export class Members {
     return standing(certificate, this.#now()) === 'valid';
   }
 
-  #forget({ peerId, wireguardKey }: Certificate): void {
-    this.#latest.delete(peerId);
+  #forget(certificate: Certificate): void {
+    this.#latest.delete(certificate.peerId);
+    this.#bindings.delete(certificate.peerId);
+    this.#unclaim(certificate);
+  }
+
+  #unclaim({ peerId, wireguardKey }: Certificate): void {
     const claimants = this.#claimants.get(wireguardKey);
     claimants?.delete(peerId);
     if (claimants?.size === 0) this.#claimants.delete(wireguardKey);

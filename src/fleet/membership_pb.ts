@@ -10,10 +10,10 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file fleet/membership.proto.
  */
 export const file_fleet_membership: GenFile = /*@__PURE__*/
-  fileDesc("ChZmbGVldC9tZW1iZXJzaGlwLnByb3RvEg5ib290bWVzaC5mbGVldCJjCglTdGF0ZW1lbnQSFQoLY2VydGlmaWNhdGUYASABKAxIABIUCgpyZXZvY2F0aW9uGAIgASgMSAASDgoGc2lnbmVyGAMgASgMEhEKCXNpZ25hdHVyZRgEIAEoDEIGCgRzYXlzItMBCgtDZXJ0aWZpY2F0ZRIQCghmbGVldF9pZBgBIAEoDBIPCgdwZWVyX2lkGAIgASgJEhUKDXdpcmVndWFyZF9rZXkYAyABKAwSDAoEbmFtZRgEIAEoCRIMCgRzaXRlGAUgASgJEikKBXJvbGVzGAYgAygOMhouYm9vdG1lc2guZmxlZXQuTWVtYmVyUm9sZRINCgVzaW5jZRgHIAEoBBISCgpub3RfYmVmb3JlGAggASgEEhEKCW5vdF9hZnRlchgJIAEoBBINCgVlcG9jaBgKIAEoDSJWCgpSZXZvY2F0aW9uEhAKCGZsZWV0X2lkGAEgASgMEg8KB3BlZXJfaWQYAiABKAkSDAoEc2l0ZRgDIAEoCRIKCgJhdBgEIAEoBBILCgN3aHkYBSABKAkqoAEKCk1lbWJlclJvbGUSGwoXTUVNQkVSX1JPTEVfVU5TUEVDSUZJRUQQABIXChNNRU1CRVJfUk9MRV9HQVRFV0FZEAESFgoSTUVNQkVSX1JPTEVfT1JJR0lOEAISFAoQTUVNQkVSX1JPTEVfU0VFRBADEhYKEk1FTUJFUl9ST0xFX0NBTkFSWRAEEhYKEk1FTUJFUl9ST0xFX0RFVklDRRAFYgZwcm90bzM");
+  fileDesc("ChZmbGVldC9tZW1iZXJzaGlwLnByb3RvEg5ib290bWVzaC5mbGVldCJ2CglTdGF0ZW1lbnQSFQoLY2VydGlmaWNhdGUYASABKAxIABIUCgpyZXZvY2F0aW9uGAIgASgMSAASEQoHYmluZGluZxgFIAEoDEgAEg4KBnNpZ25lchgDIAEoDBIRCglzaWduYXR1cmUYBCABKAxCBgoEc2F5cyLTAQoLQ2VydGlmaWNhdGUSEAoIZmxlZXRfaWQYASABKAwSDwoHcGVlcl9pZBgCIAEoCRIVCg13aXJlZ3VhcmRfa2V5GAMgASgMEgwKBG5hbWUYBCABKAkSDAoEc2l0ZRgFIAEoCRIpCgVyb2xlcxgGIAMoDjIaLmJvb3RtZXNoLmZsZWV0Lk1lbWJlclJvbGUSDQoFc2luY2UYByABKAQSEgoKbm90X2JlZm9yZRgIIAEoBBIRCglub3RfYWZ0ZXIYCSABKAQSDQoFZXBvY2gYCiABKA0iVgoKUmV2b2NhdGlvbhIQCghmbGVldF9pZBgBIAEoDBIPCgdwZWVyX2lkGAIgASgJEgwKBHNpdGUYAyABKAkSCgoCYXQYBCABKAQSCwoDd2h5GAUgASgJImQKB0JpbmRpbmcSEAoIZmxlZXRfaWQYASABKAwSDwoHcGVlcl9pZBgCIAEoCRIRCglhZGRyZXNzZXMYAyADKAkSEQoJZW5kcG9pbnRzGAQgAygJEhAKCHNlcXVlbmNlGAUgASgEIiAKClN0YXRlbWVudHMSEgoKc3RhdGVtZW50cxgBIAMoDCqgAQoKTWVtYmVyUm9sZRIbChdNRU1CRVJfUk9MRV9VTlNQRUNJRklFRBAAEhcKE01FTUJFUl9ST0xFX0dBVEVXQVkQARIWChJNRU1CRVJfUk9MRV9PUklHSU4QAhIUChBNRU1CRVJfUk9MRV9TRUVEEAMSFgoSTUVNQkVSX1JPTEVfQ0FOQVJZEAQSFgoSTUVNQkVSX1JPTEVfREVWSUNFEAViBnByb3RvMw");
 
 /**
- * Anything that a key of the fleet says of its members. Who passes it on does not matter.
+ * Anything that a key of the fleet says of its members, or a member of itself. Who passes it on does not matter.
  *
  * @generated from message bootmesh.fleet.Statement
  */
@@ -35,6 +35,12 @@ export type Statement = Message<"bootmesh.fleet.Statement"> & {
      */
     value: Uint8Array;
     case: "revocation";
+  } | {
+    /**
+     * @generated from field: bytes binding = 5;
+     */
+    value: Uint8Array;
+    case: "binding";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -45,7 +51,7 @@ export type Statement = Message<"bootmesh.fleet.Statement"> & {
   signer: Uint8Array;
 
   /**
-   * By it, over "bootmesh-certificate-v1\0" or "bootmesh-revocation-v1\0" and the bytes above.
+   * By it, over "bootmesh-certificate-v1\0" (or -revocation-, -binding-) and the bytes above.
    *
    * @generated from field: bytes signature = 4;
    */
@@ -178,6 +184,72 @@ export type Revocation = Message<"bootmesh.fleet.Revocation"> & {
  */
 export const RevocationSchema: GenMessage<Revocation> = /*@__PURE__*/
   messageDesc(file_fleet_membership, 2);
+
+/**
+ * Where a member is to be found, by its own word: the signer is the key that the peer id is made of.
+ *
+ * @generated from message bootmesh.fleet.Binding
+ */
+export type Binding = Message<"bootmesh.fleet.Binding"> & {
+  /**
+   * @generated from field: bytes fleet_id = 1;
+   */
+  fleetId: Uint8Array;
+
+  /**
+   * @generated from field: string peer_id = 2;
+   */
+  peerId: string;
+
+  /**
+   * Multiaddrs of its swarm: /ip4 or /ip6, and /tcp.
+   *
+   * @generated from field: repeated string addresses = 3;
+   */
+  addresses: string[];
+
+  /**
+   * Of its WireGuard interface: 192.0.2.7:51820 or [2001:db8::7]:51820.
+   *
+   * @generated from field: repeated string endpoints = 4;
+   */
+  endpoints: string[];
+
+  /**
+   * The greatest counts.
+   *
+   * @generated from field: uint64 sequence = 5;
+   */
+  sequence: bigint;
+};
+
+/**
+ * Describes the message bootmesh.fleet.Binding.
+ * Use `create(BindingSchema)` to create a new message.
+ */
+export const BindingSchema: GenMessage<Binding> = /*@__PURE__*/
+  messageDesc(file_fleet_membership, 3);
+
+/**
+ * As they are asked for and carried about; each stands for itself.
+ *
+ * @generated from message bootmesh.fleet.Statements
+ */
+export type Statements = Message<"bootmesh.fleet.Statements"> & {
+  /**
+   * Encoded messages of type Statement.
+   *
+   * @generated from field: repeated bytes statements = 1;
+   */
+  statements: Uint8Array[];
+};
+
+/**
+ * Describes the message bootmesh.fleet.Statements.
+ * Use `create(StatementsSchema)` to create a new message.
+ */
+export const StatementsSchema: GenMessage<Statements> = /*@__PURE__*/
+  messageDesc(file_fleet_membership, 4);
 
 /**
  * @generated from enum bootmesh.fleet.MemberRole

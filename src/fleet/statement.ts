@@ -16,6 +16,7 @@ export class StatementRefused extends Error {
     | 'epoch'
     | 'revoked'
     | 'taken'
+    | 'stranger'
     | 'full';
 
   constructor(reason: StatementRefused['reason'], message: string, options?: ErrorOptions) {
@@ -25,7 +26,7 @@ export class StatementRefused extends Error {
   }
 }
 
-export type StatementKind = 'certificate' | 'revocation';
+export type StatementKind = 'certificate' | 'revocation' | 'binding';
 
 /** Bytes of one statement: a certificate has some 250. */
 export const STATEMENT_BYTES = 1024;
