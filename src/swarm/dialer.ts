@@ -7,10 +7,10 @@ import type { SwarmNode } from './node.ts';
 
 interface Contact {
   readonly peerId: string;
-  readonly addresses: readonly Multiaddr[];
+  addresses: readonly Multiaddr[];
   /** Where discovery last saw it. */
   found: readonly Multiaddr[];
-  readonly near: boolean;
+  near: boolean;
   failures: number;
   timer: NodeJS.Timeout | undefined;
   dialing: boolean;
@@ -26,7 +26,7 @@ const LONGEST_FAR_MS = 15_000;
 
 /**
  * Keeps us connected to the members we know addresses of, from the roster or by discovery: dials at once, again with
- * growing, jittered pauses, and soon after a disconnect. Bounded by the number of members.
+ * growing, jittered pauses, and soon after a disconnect. Bounded by whom it is told to meet.
  */
 export class Dialer implements Disposable {
   readonly #contacts = new Map<string, Contact>();
@@ -34,6 +34,7 @@ export class Dialer implements Disposable {
   readonly #node: SwarmNode;
   readonly #log: Log;
   readonly #banned: (peerId: string) => boolean;
+  readonly #site: string;
 
   constructor(
     deps: {
@@ -47,33 +48,45 @@ export class Dialer implements Disposable {
     this.#node = deps.node;
     this.#log = deps.log;
     this.#banned = deps.banned;
-    const self = deps.node.peerId.toString();
-    for (const member of members) {
-      if (member.peerId === self) continue;
-      const addresses = member.addresses.map((address) => withPeer(address, member.peerId));
-      const near = member.site === site;
-      this.#contacts.set(member.peerId, {
-        peerId: member.peerId,
-        addresses,
-        found: [],
-        near,
-        failures: 0,
-        timer: undefined,
-        dialing: false,
-      });
-    }
-    // The two ends of a pair start together: the one with the greater id leaves the other a moment.
-    for (const contact of this.#contacts.values()) this.#later(contact, self > contact.peerId ? 150 : 0);
+    this.#site = site;
+    for (const member of members) this.meet(member);
     deps.node.addEventListener('peer:disconnect', (event) => {
       const contact = this.#contacts.get(event.detail.toString());
-      if (contact) this.#later(contact, 50 + Math.random() * 200 + (self > contact.peerId ? 150 : 0));
+      if (contact) this.#later(contact, 50 + Math.random() * 200 + this.#courtesy(contact));
     });
     deps.node.addEventListener('peer:discovery', ({ detail: { id, multiaddrs } }) => {
       const contact = this.#contacts.get(id.toString());
       if (contact === undefined || this.#connected(contact)) return;
       contact.found = multiaddrs.slice(0, MAX_FOUND).map((address) => withPeer(address.toString(), contact.peerId));
-      this.#later(contact, self > contact.peerId ? 150 : 0);
+      this.#later(contact, this.#courtesy(contact));
     });
+  }
+
+  /** Keeps us connected to the member, and knows these addresses of it from now on. */
+  meet(member: KnownMember): void {
+    const { peerId, site } = member;
+    if (peerId === this.#node.peerId.toString()) return;
+    const addresses = member.addresses.map((address) => withPeer(address, peerId));
+    const known = this.#contacts.get(peerId);
+    const contact: Contact = known ?? {
+      peerId,
+      addresses,
+      found: [],
+      near: false,
+      failures: 0,
+      timer: undefined,
+      dialing: false,
+    };
+    contact.addresses = addresses;
+    contact.near = site === this.#site;
+    this.#contacts.set(peerId, contact);
+    this.#later(contact, this.#courtesy(contact));
+  }
+
+  /** It is dialled no more. */
+  forget(peerId: string): void {
+    clearTimeout(this.#contacts.get(peerId)?.timer);
+    this.#contacts.delete(peerId);
   }
 
   /** Neighbours that are connected, or that we may still reach: they may be starting just now, as we do. */
@@ -87,6 +100,11 @@ export class Dialer implements Disposable {
   [Symbol.dispose](): void {
     this.#abort.abort();
     for (const contact of this.#contacts.values()) clearTimeout(contact.timer);
+  }
+
+  /** The two ends of a pair often start together: the one with the greater id leaves the other a moment, milliseconds. */
+  #courtesy({ peerId }: Contact): number {
+    return this.#node.peerId.toString() > peerId ? 150 : 0;
   }
 
   #connected(contact: Contact): boolean {
@@ -114,7 +132,8 @@ export class Dialer implements Disposable {
     } finally {
       contact.dialing = false;
     }
-    if (this.#connected(contact)) return;
+    // Perhaps it was forgotten meanwhile.
+    if (this.#connected(contact) || this.#contacts.get(contact.peerId) !== contact) return;
     const longest = contact.near ? LONGEST_NEAR_MS : LONGEST_FAR_MS;
     this.#later(contact, backoff(contact.failures, Math.random, { longest }));
   }

@@ -198,6 +198,17 @@ export class Swarm implements AsyncDisposable {
     this.#parts.offend(peerId, 'false documents');
   }
 
+  /** Keeps us connected to a member, by these addresses from now on. */
+  meet(member: KnownMember): void {
+    this.#parts.dialer.meet(member);
+  }
+
+  /** It is no member any more: its connections end now, and it is dialled no more. */
+  part(peerId: string, why: string): void {
+    this.#parts.dialer.forget(peerId);
+    this.#parts.cutOff(peerId, why);
+  }
+
   /** What this node may move in any second, bytes per second, and what of the site's uplink is its share now. */
   get caps(): { readonly limits: Caps; readonly share: { readonly down: number; readonly up: number } } {
     const { down, up } = this.#exchange.throttles;
@@ -261,7 +272,9 @@ interface Parts {
   readonly documents: Documents;
   readonly providers: Providers;
   readonly traffic: PeerTraffic;
+  readonly dialer: Dialer;
   readonly offend: (peerId: string, reason: BanReason) => boolean;
+  readonly cutOff: (peerId: string, why: string) => void;
   readonly stack: AsyncDisposableStack;
 }
 
@@ -285,11 +298,13 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
     link: (p) => exchange.links.get(p),
   });
 
+  const cutOff = (peerId: string, why: string) => {
+    exchange.drop(peerId);
+    for (const connection of node.getConnections(peerIdFromString(peerId))) connection.abort(new Error(why));
+  };
   const ban = (peerId: string, reason: BanReason) => {
     events.emit('peer:ban', { peerId, until: standing.ban(peerId), reason });
-    exchange.drop(peerId);
-    for (const connection of node.getConnections(peerIdFromString(peerId)))
-      connection.abort(new Error(`banned: ${reason}`));
+    cutOff(peerId, `banned: ${reason}`);
   };
   const offend = (peerId: string, reason: BanReason): boolean => {
     const tooOften = standing.offend(peerId);
@@ -343,7 +358,8 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
   const members = [...(membership.members ?? []), ...(options.members ?? [])];
   const banned = (peer: string) => standing.bannedUntil(peer) !== undefined;
   const dialer = stack.use(new Dialer({ node, log, banned }, members, site));
-  return { node, likely, site, store, exchange, documents, providers, traffic, offend, stack: stack.move() };
+  const parts = { node, likely, site, store, exchange, documents, providers, traffic, dialer, offend, cutOff };
+  return { ...parts, stack: stack.move() };
 }
 
 /** Members only, and no banned ones: checked as soon as Noise has proved who is there, before any protocol. */
