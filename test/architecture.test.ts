@@ -33,6 +33,14 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
     why: 'finds and admits peers for the exchange, never learns what a kernel is',
   },
   fleet: { may: ['disk', 'observe'], why: 'who belongs does not depend on what is carried' },
+  admission: {
+    may: ['fleet', 'disk', 'observe'],
+    why: 'lets machines in; what a member may do afterwards is not its business',
+  },
+  enrolment: {
+    may: ['admission', 'fleet', 'release', 'swarm', 'disk', 'observe'],
+    why: 'makes a node a member of its fleet and keeps it one, whatever the fleet is for',
+  },
   overlay: { may: ['observe'], why: 'carries packets between members, never asks what is in them' },
   dhcp: {
     may: ['schedule', 'observe'],
@@ -53,6 +61,7 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
   agent: {
     may: [
       'admin',
+      'enrolment',
       'observe',
       'disk',
       'content',
@@ -78,6 +87,8 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
   cli: {
     may: [
       'admin',
+      'admission',
+      'enrolment',
       'observe',
       'content',
       'store',

@@ -54,6 +54,9 @@ export class AdminClient implements Operations {
   gc = this.#asking('gc');
   verify = this.#asking('verify');
   limit = this.#asking('limit');
+  invite = this.#asking('invite');
+  members = this.#asking('members');
+  revoke = this.#asking('revoke');
 
   async get(input: OperationInput<'get'>, options: ReadOptions): Promise<OperationResult<'get'>> {
     return await this.#ask('get', input, options, options.write);

@@ -26,6 +26,10 @@ const file = z.string().startsWith('/', 'is an absolute path').max(4096);
 const cid = z.string().regex(/^b[a-z2-7]{20,120}$/, 'is a CID in base32, such as bafybei…');
 const pinName = z.string().regex(/^[\w.:@-]{1,128}$/, 'is a word of at most 128 letters, digits and . : @ _ -');
 
+const memberName = z
+  .string()
+  .regex(/^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$/, 'is 1 to 32 of a-z, 0-9 and inner dashes');
+
 const rateText = z.string().refine((text) => rate.safeParse(text).success, 'is a rate such as 20mbit or 2.5MB/s');
 
 /** What each operation takes; checked again on the agent's side of the socket. */
@@ -56,6 +60,21 @@ export const operationInputs = {
   unpin: z.strictObject({ name: pinName }),
   gc: z.strictObject({}),
   verify: z.strictObject({}),
+  /** A token for one machine; without a site, that of this node. */
+  invite: z.strictObject({
+    site: memberName.optional(),
+    name: memberName.optional(),
+    roles: z.array(z.string().max(32)).max(8).optional(),
+    /** How long it can be used. */
+    seconds: z
+      .int()
+      .min(10, 'is 10 seconds or more')
+      .max(30 * 86_400, 'is 30 days at most')
+      .optional(),
+  }),
+  members: z.strictObject({}),
+  /** A name or a peer id. */
+  revoke: z.strictObject({ member: z.string().min(1).max(128), why: z.string().max(200) }),
   /** What is left out stays as it is; null is no limit. The configuration counts again when the agent starts anew. */
   limit: z.strictObject({
     down: rateText.nullable().optional(),
@@ -198,6 +217,34 @@ export interface VerifyResult {
   readonly damaged: readonly { readonly cid: string; readonly file: string; readonly offset: number }[];
 }
 
+export interface InviteResult {
+  /** Lets in one machine; secret until then. */
+  readonly token: string;
+  readonly site: string;
+  /** ISO time. */
+  readonly notAfter: string;
+  /** Multiaddrs of the door where it is used. */
+  readonly addresses: readonly string[];
+}
+
+export interface MemberLine {
+  readonly peerId: string;
+  readonly name: string;
+  readonly site: string;
+  readonly roles: readonly string[];
+  /** In the overlay. */
+  readonly address: string;
+  readonly issuer: string;
+  /** ISO times. */
+  readonly since: string;
+  readonly notAfter: string;
+  /** taken: another member had its WireGuard key before. */
+  readonly state: 'member' | 'revoked' | 'expired' | 'early' | 'taken';
+  readonly connected: boolean;
+  /** This node. */
+  readonly self: boolean;
+}
+
 /**
  * What an operator can ask of a node: the agent does it, or the command itself when no agent runs. Inputs and results
  * are plain JSON. Rejects with `OperationError`, an error with a `code` of one of the rooms, or the signal's reason.
@@ -216,6 +263,15 @@ export interface Operations {
   gc(input: OperationInput<'gc'>, options: OperationOptions): Promise<GcResult>;
   /** Hashes every stored chunk again; damage is in the result, and is no failure of the operation. */
   verify(input: OperationInput<'verify'>, options: OperationOptions): Promise<VerifyResult>;
+  /** Lets one machine join this node's fleet. */
+  invite(input: OperationInput<'invite'>, options: OperationOptions): Promise<InviteResult>;
+  /** All who have, or had, a certificate of this node's fleet. */
+  members(
+    input: OperationInput<'members'>,
+    options: OperationOptions,
+  ): Promise<{ readonly members: readonly MemberLine[] }>;
+  /** It is no member from now on, for good. */
+  revoke(input: OperationInput<'revoke'>, options: OperationOptions): Promise<MemberLine>;
   /** Other rate caps for as long as the agent runs. */
   limit(input: OperationInput<'limit'>, options: OperationOptions): Promise<RatesLine>;
 }
@@ -247,7 +303,8 @@ const meanings = new Map<unknown, OperationCode>(
   Object.entries({
     USAGE: 'CONFIG DESCRIPTION_INVALID TOPOLOGY BOOT_OPTIONS COMMAND_LINE BAD_KEY NOT_STATIC',
     NOT_FOUND: 'ENOENT MISSING_FILE MODULE_MISSING NO_KERNEL LAB_NOT_FOUND SEED_UNUSABLE',
-    REFUSED: 'CORRUPT_CHUNK INVALID_MANIFEST RELEASE_INVALID TICKET_INVALID PUBLISH_REFUSED UNAUTHENTIC EACCES EPERM',
+    REFUSED:
+      'ADMISSION_REFUSED STATEMENT_REFUSED TRUST_LIST_INVALID FILE_UNUSABLE CORRUPT_CHUNK INVALID_MANIFEST RELEASE_INVALID TICKET_INVALID PUBLISH_REFUSED UNAUTHENTIC EACCES EPERM',
     UNREACHABLE: 'MISSING_CHUNK SOURCES_FAILED',
     BUSY: 'STORE_LOCKED LISTEN LAB_BUSY EADDRINUSE',
     ABORTED: 'ABORT_ERR',

@@ -41,9 +41,9 @@ export class Agent implements AsyncDisposable {
       {
         log: log.with({ room: 'boot' }),
         identity: segmentIdentity(node.identity),
-        membership: node.roster,
+        membership: node.membership,
         releases: bootReleases(node),
-        name: node.member?.name ?? hostname(),
+        name: node.name ?? hostname(),
         dataDirectory: config.data,
       },
       {
@@ -73,7 +73,7 @@ export class Agent implements AsyncDisposable {
     stack.use(boot);
     stack.use(await serveAdmin({ operations, log, metrics }, config.data));
     const { peerId } = node.identity;
-    log.info('agent is up', { peerId, node: node.member?.name, site: node.site, data: config.data });
+    log.info('agent is up', { peerId, node: node.name, site: node.site, data: config.data });
     return new Agent(operations, log, stack.move());
   }
 

@@ -59,6 +59,13 @@ const configSchema = z.strictObject({
         .prefault({}),
     })
     .prefault({}),
+  /** Where machines that were invited knock, on a node that admits. */
+  door: z
+    .strictObject({
+      /** Multiaddrs to listen on while somebody is invited. */
+      listen: z.array(z.string()).min(1).max(16).default(['/ip4/0.0.0.0/tcp/4003', '/ip6/::/tcp/4003']),
+    })
+    .prefault({}),
   gateway: z
     .strictObject({
       /** HTTP for local clients and booting machines; an empty list switches it off. */
@@ -128,6 +135,7 @@ const environment: Record<string, readonly [section: keyof ConfigInput, key?: st
   BOOTMESH_NODE: ['node'],
   BOOTMESH_CHANNELS: ['channels', undefined, 'list'],
   BOOTMESH_SWARM_LISTEN: ['swarm', 'listen', 'list'],
+  BOOTMESH_DOOR_LISTEN: ['door', 'listen', 'list'],
   BOOTMESH_GATEWAY_LISTEN: ['gateway', 'listen', 'list'],
   BOOTMESH_BOOT_MODE: ['boot', 'mode'],
   BOOTMESH_BOOT_INTERFACE: ['boot', 'interface'],

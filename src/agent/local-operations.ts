@@ -6,7 +6,9 @@ import {
   type ChannelLine,
   type GcResult,
   type GetResult,
+  type InviteResult,
   type LsResult,
+  type MemberLine,
   OperationError,
   type OperationInput,
   type OperationOptions,
@@ -27,6 +29,7 @@ import { publish } from '../release/publisher.ts';
 import { artifactsOf } from '../release/release.ts';
 import type { VerifiedRelease } from '../release/trusted-state.ts';
 import type { Swarm } from '../swarm/swarm.ts';
+import { invite, memberLines, notRunning, revokeMember } from './fleet-operations.ts';
 import { importArtifact } from './import-artifact.ts';
 import { type MeshNode, repositoryOf } from './node.ts';
 import { releasePin } from './release-pin.ts';
@@ -57,7 +60,7 @@ export class LocalOperations implements Operations {
   }
 
   async publish(input: OperationInput<'publish'>, options: OperationOptions): Promise<PublishResult> {
-    const { keys, store, artifacts, releases } = this.#node;
+    const { keys, store, artifacts, releases, renewal } = this.#node;
     if (keys === undefined || releases === undefined) {
       const message = `this node has no fleet keys in ${join(this.#deps.data, 'fleet-keys')}: publish where they are, or set \`keys\``;
       throw new OperationError('REFUSED', message);
@@ -81,7 +84,8 @@ export class LocalOperations implements Operations {
     }
     const refs = Object.fromEntries([...imported].map(([role, { ref }]) => [role, ref]));
     const directory = repositoryOf(this.#deps);
-    const release = await publish({ keys, directory, channel: input.channel, cmdline: input.cmdline, ...refs });
+    const request = { keys, directory, channel: input.channel, cmdline: input.cmdline, ...refs };
+    const release = await (renewal?.exclusive(() => publish(request)) ?? publish(request));
     for (const [role, { manifest }] of imported) {
       await store.pins.pin(releasePin({ ...release, role }), manifest.cid);
       await artifacts.imported(manifest);
@@ -148,14 +152,14 @@ export class LocalOperations implements Operations {
 
   /** `status`, at once. */
   snapshot(): StatusResult {
-    const { identity, member, site, swarm, store, releases } = this.#node;
+    const { identity, name, site, swarm, store, releases } = this.#node;
     const running = this.#deps.running?.();
     const faults = releases?.faults.list() ?? [];
     const rates = ratesOf(swarm);
     const background = this.#node.background();
     return {
       peerId: identity.peerId,
-      ...(member && { node: member.name }),
+      ...(name !== undefined && { node: name }),
       site,
       data: this.#deps.data,
       agent: running !== undefined,
@@ -226,6 +230,19 @@ export class LocalOperations implements Operations {
       onProgress: (done) => onProgress?.({ phase: 'verify', ...done }),
     });
     return { ...report, damaged: report.damaged.map((each) => ({ ...each, cid: each.cid.toString() })) };
+  }
+
+  async invite(input: OperationInput<'invite'>): Promise<InviteResult> {
+    if (this.#deps.running === undefined) throw notRunning(this.#deps.data);
+    return await invite(this.#node, input);
+  }
+
+  async members(): Promise<{ readonly members: readonly MemberLine[] }> {
+    return { members: memberLines(this.#node) };
+  }
+
+  async revoke(input: OperationInput<'revoke'>): Promise<MemberLine> {
+    return await revokeMember(this.#node, input);
   }
 
   async limit({ down, up, uplink = {} }: OperationInput<'limit'>): Promise<RatesLine> {

@@ -1,6 +1,13 @@
+import { createHash } from 'node:crypto';
 import { mkdir, readFile, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { watermarkBytes } from '../admin/setting.ts';
+import { readGuarded } from '../disk/guarded-file.ts';
+import { fleetFiles, Membership } from '../enrolment/membership.ts';
+import { createFleet } from '../enrolment/new-fleet.ts';
+import { Presence } from '../enrolment/presence.ts';
+import { Reception } from '../enrolment/reception.ts';
 import { type FleetDescription, readDescription } from '../fleet/description.ts';
 import { type Identity, loadIdentity } from '../fleet/identity.ts';
 import { type Member, Roster } from '../fleet/roster.ts';
@@ -8,7 +15,9 @@ import { isOpen, opensNext, parseHours } from '../limits/hours.ts';
 import type { Log } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import { Channels } from '../release/channels.ts';
-import { createFleetKeys, type FleetKeys, FleetKeysUnusable, openFleetKeys } from '../release/fleet-keys.ts';
+import { DOCUMENT_BYTES } from '../release/document.ts';
+import { type FleetKeys, FleetKeysUnusable, openFleetKeys } from '../release/fleet-keys.ts';
+import { MetadataStore } from '../release/metadata-store.ts';
 import { PackStore } from '../store/pack-store.ts';
 import { createSwarm, type Swarm } from '../swarm/swarm.ts';
 import { Artifacts } from './artifacts.ts';
@@ -40,11 +49,21 @@ export class MeshNode implements AsyncDisposable {
     | { readonly channels: Channels; readonly follower: Follower; readonly faults: ReleaseFaults }
     | undefined;
   readonly keys: FleetKeys | undefined;
+  readonly membership: Membership;
+  /** What signs on a node with the fleet's keys. */
+  readonly renewal: Renewal | undefined;
+  /** This node among the certified members; undefined in a fleet without certificates. */
+  readonly presence: Presence | undefined;
+  /** On a node that admits. */
+  readonly reception: Reception | undefined;
   /** Whether background downloads go on now, and when they do next; undefined when they do at any hour. */
   readonly background: () => { readonly open: boolean; readonly opens?: string } | undefined;
   readonly #stack: AsyncDisposableStack;
 
-  private constructor(parts: Omit<MeshNode, 'site' | typeof Symbol.asyncDispose>, stack: AsyncDisposableStack) {
+  private constructor(
+    parts: Omit<MeshNode, 'site' | 'name' | typeof Symbol.asyncDispose>,
+    stack: AsyncDisposableStack,
+  ) {
     this.identity = parts.identity;
     this.member = parts.member;
     this.roster = parts.roster;
@@ -53,6 +72,10 @@ export class MeshNode implements AsyncDisposable {
     this.artifacts = parts.artifacts;
     this.releases = parts.releases;
     this.keys = parts.keys;
+    this.membership = parts.membership;
+    this.renewal = parts.renewal;
+    this.presence = parts.presence;
+    this.reception = parts.reception;
     this.background = parts.background;
     this.#stack = stack;
   }
@@ -63,9 +86,11 @@ export class MeshNode implements AsyncDisposable {
     const identity = await loadIdentity(config.data);
     const description = config.fleet === undefined ? undefined : await readDescription(config.fleet);
     const roster = new Roster(description ?? { nodes: {} });
-    const member = ownMember(config, roster, identity);
-    const keys = await openKeys(config, description);
-    const trustRoot = await readTrustRoot(description, keys);
+    const joined = await readGuarded(fleetFiles(config.data).root, { maxBytes: DOCUMENT_BYTES.root, secret: false });
+    const keys = await openKeys(config, description, joined);
+    const trustRoot = await readTrustRoot(description, joined ?? keys?.root);
+    const membership = await openMembership({ config, log, identity, roster, keys }, trustRoot);
+    const member = ownMember(config, roster, membership, identity);
 
     let artifacts: Artifacts | undefined;
     let follower: Follower | undefined;
@@ -85,30 +110,40 @@ export class MeshNode implements AsyncDisposable {
     );
     const background = backgroundOf(config, log);
     const swarm = stack.use(
-      await openSwarm({ config, log, metrics, store, roster, identity, description, background }),
+      await openSwarm({ config, log, metrics, store, roster, membership, identity, description, background }),
     );
     artifacts = new Artifacts({ store, swarm, log });
-    const parts = { identity, member, roster, store, swarm, artifacts, keys, background };
+    const parts = { identity, member, roster, store, swarm, artifacts, keys, membership, background };
     if (trustRoot === undefined) {
       log.warn('fleet description names no trust root: releases are neither followed nor booted', {
         fleet: config.fleet,
       });
-      return new MeshNode({ ...parts, releases: undefined }, stack.move());
+      const none = { releases: undefined, renewal: undefined, presence: undefined, reception: undefined };
+      return new MeshNode({ ...parts, ...none }, stack.move());
     }
     const channels = stack.use(
       await Channels.open(
         { network: swarm.documents, log: log.with({ room: 'release' }) },
-        { directory: join(config.data, 'release'), trustRoot, follow: config.channels },
+        { directory: releaseDirectory(config), trustRoot, follow: config.channels },
       ),
     );
-    if (keys !== undefined) stack.use(new Renewal({ keys, repository: repositoryOf(config), channels, log }));
+    const repository = repositoryOf(config);
+    const renewal = keys && stack.use(await Renewal.open({ keys, repository, channels, log }));
+    const enrolled = await openEnrolment({ config, log, identity, membership, swarm, channels, trustRoot });
+    if (enrolled.presence !== undefined) stack.use(enrolled.presence);
+    if (enrolled.reception !== undefined) stack.use(enrolled.reception);
     const faults = stack.use(new ReleaseFaults({ channels, blame: (peer) => swarm.offend(peer) }));
     follower = stack.use(new Follower({ channels, artifacts, pins: store.pins, log }, config.channels));
-    return new MeshNode({ ...parts, releases: { channels, follower, faults } }, stack.move());
+    const releases = { channels, follower, faults };
+    return new MeshNode({ ...parts, renewal, ...enrolled, releases }, stack.move());
   }
 
   get site(): string {
-    return this.member?.site ?? ALONE.site;
+    return this.swarm.site;
+  }
+
+  get name(): string | undefined {
+    return this.member?.name ?? this.membership.own?.name;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -119,6 +154,10 @@ export class MeshNode implements AsyncDisposable {
 /** Where a node that publishes keeps the fleet's TUF repository. */
 export function repositoryOf({ data }: Pick<Config, 'data'>): string {
   return join(data, 'repository');
+}
+
+function releaseDirectory({ data }: Pick<Config, 'data'>): string {
+  return join(data, 'release');
 }
 
 async function watermarksOf({ data, store }: Config) {
@@ -147,11 +186,12 @@ function backgroundOf({ background }: Config, log: Log): MeshNode['background'] 
   };
 }
 
-function ownMember(config: Config, roster: Roster, { peerId }: Identity): Member | undefined {
+function ownMember(config: Config, roster: Roster, { own }: Membership, { peerId }: Identity): Member | undefined {
   if (config.fleet === undefined) return undefined;
   const member = roster.member(peerId);
   if (member === undefined) {
-    const advice = `add it there as \`peerId: ${peerId}\` under this node's name, on every node`;
+    if (own !== undefined) return undefined;
+    const advice = `add it there as \`peerId: ${peerId}\` under this node's name, on every node, or join with a token`;
     throw new ConfigError(`this node's peer id is not in ${config.fleet}: ${advice}`);
   }
   if (config.node !== undefined && config.node !== member.name) {
@@ -161,16 +201,28 @@ function ownMember(config: Config, roster: Roster, { peerId }: Identity): Member
   return member;
 }
 
-/** The fleet's own keys where there are any. A node without a fleet description is a fleet of its own, and makes them. */
-async function openKeys(config: Config, description: FleetDescription | undefined): Promise<FleetKeys | undefined> {
+/**
+ * The fleet's own keys where there are any. A node without a fleet description that has joined none is a fleet of its own,
+ * and makes them.
+ */
+async function openKeys(
+  config: Config,
+  description: FleetDescription | undefined,
+  joined: Buffer | undefined,
+): Promise<FleetKeys | undefined> {
   const directory = config.keys ?? join(config.data, 'fleet-keys');
   try {
-    return await openFleetKeys(directory);
+    const keys = await openFleetKeys(directory);
+    if (joined === undefined || keys.root.equals(joined)) return keys;
+    // The fleet of its own that this machine was before it joined.
+    if (config.keys === undefined) return undefined;
+    const advice = 'take the keys of that fleet, or none';
+    throw new ConfigError(`keys: ${directory} is of fleet ${keys.fleet}, and this node has joined another: ${advice}`);
   } catch (error) {
     const absent = error instanceof FleetKeysUnusable && error.reason === 'missing';
     if (!absent || config.keys !== undefined) throw error;
-    if (description !== undefined) return undefined;
-    return await createFleetKeys(directory, { fleet: ALONE.fleet, channels: channelsOf(config) });
+    if (description !== undefined || joined !== undefined) return undefined;
+    return await createFleet(directory, { fleet: ALONE.fleet, sites: [ALONE.site], channels: channelsOf(config) });
   }
 }
 
@@ -178,9 +230,9 @@ function channelsOf({ channels }: Config): string[] {
   return [...new Set([...channels, 'production', 'testing', 'development'])];
 }
 
-async function readTrustRoot(description: FleetDescription | undefined, keys: FleetKeys | undefined) {
+async function readTrustRoot(description: FleetDescription | undefined, known: Buffer | undefined) {
   const root = description?.trust?.root;
-  if (root === undefined) return keys?.root;
+  if (root === undefined) return known;
   try {
     return await readFile(root);
   } catch (cause) {
@@ -189,7 +241,50 @@ async function readTrustRoot(description: FleetDescription | undefined, keys: Fl
   }
 }
 
+interface MembershipParts extends Pick<Deps, 'config' | 'log'> {
+  readonly identity: Identity;
+  readonly roster: Roster;
+  readonly keys: FleetKeys | undefined;
+}
+
+/** Who belongs to the fleet, as far as this node knew when it stopped. */
+async function openMembership(parts: MembershipParts, trustRoot: Buffer | undefined): Promise<Membership> {
+  const { config, log } = parts;
+  const believed = trustRoot && (await MetadataStore.open(releaseDirectory(config), trustRoot, { log })).state;
+  const { chain, timeFloor = 0 } = believed ?? {};
+  return await Membership.open({ ...parts, data: config.data, trust: chain?.trust, timeFloor });
+}
+
+interface EnrolmentParts extends Pick<Deps, 'config' | 'log'> {
+  readonly identity: Identity;
+  readonly membership: Membership;
+  readonly swarm: Swarm;
+  readonly channels: Channels;
+  readonly trustRoot: Buffer;
+}
+
+/** Keeps this node a member, and admits others where it may. */
+async function openEnrolment({ config, log, identity, membership, swarm, channels, trustRoot }: EnrolmentParts) {
+  const { certified } = membership;
+  if (certified === undefined) {
+    channels.on('trust:new', () => log.warn('the fleet admits by certificate from now on: restart this agent'));
+    return { presence: undefined, reception: undefined };
+  }
+  const presence = new Presence({ membership, certified, identity, swarm, log });
+  channels.on('trust:new', (trust) => presence.judge(trust));
+  // It may have come while the rest was opened.
+  if (!isDeepStrictEqual(channels.trust ?? certified.trust, certified.trust)) presence.judge(channels.trust);
+  const { issuer } = certified;
+  if (issuer === undefined) return { presence, reception: undefined };
+  const root = { bytes: trustRoot, digest: createHash('sha256').update(trustRoot).digest('hex') };
+  const say = (bytes: Uint8Array) => presence.sync.say(bytes);
+  const deps = { membership, certified, issuer, identity, root, proof: () => channels.proof(), say, log };
+  const reception = await Reception.open(deps, fleetFiles(config.data).invitations, { listen: config.door.listen });
+  return { presence, reception };
+}
+
 interface SwarmParts extends Deps {
+  readonly membership: Membership;
   readonly background: MeshNode['background'];
   readonly store: PackStore;
   readonly roster: Roster;
@@ -198,11 +293,11 @@ interface SwarmParts extends Deps {
 }
 
 async function openSwarm(parts: SwarmParts): Promise<Swarm> {
-  const { config, log, metrics, store, roster, identity, description, background } = parts;
+  const { config, log, metrics, store, roster, membership, identity, description, background } = parts;
   const segment = roster.member(identity.peerId)?.segment ?? '';
   const trusted = description?.segments[segment]?.trusted === true;
   return await createSwarm(
-    { store, membership: roster, privateKey: identity.privateKey, log, metrics },
+    { store, membership, privateKey: identity.privateKey, log, metrics },
     {
       listen: config.swarm.listen,
       mdns: config.swarm.mdns,
@@ -210,7 +305,7 @@ async function openSwarm(parts: SwarmParts): Promise<Swarm> {
         ...config.swarm.lanes,
         onTrustedSegment: (peerId) => trusted && roster.member(peerId)?.segment === segment,
       },
-      site: ALONE.site,
+      site: membership.own?.site ?? ALONE.site,
       exchange: { caps: config.rates },
       backgroundOpen: () => background()?.open ?? true,
       bootstrap: roster.bootstrap(identity.peerId),

@@ -1,25 +1,136 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { addVerb, perform } from './session.ts';
+import type { MemberLine } from '../admin/operations.ts';
+import { parseDuration } from '../fleet/quantity.ts';
+import { addVerb, perform, usageError } from './session.ts';
 
 const list = (text: string) => text.split(',').map((item) => item.trim());
 
 export function addFleet(program: Command): void {
-  const fleet = program.command('fleet').description('the keys of a fleet');
+  const fleet = program.command('fleet').description('the keys of a fleet, and who belongs to it');
+  addInit(fleet);
+  addInvite(fleet);
+  addMembers(fleet);
+  addRevoke(fleet);
+  addIssuer(fleet);
+}
+
+function addInit(fleet: Command): void {
   addVerb(fleet, 'init', {
     summary: 'make the keys of a new fleet; nodes trust its root.json, machines its ticket.pub',
-    examples: ['fleet init my-fleet --keys /etc/bootmesh/keys', 'fleet init lab --keys ./keys --channels testing'],
+    examples: ['fleet init my-fleet --keys /etc/bootmesh/keys', 'fleet init lab --keys ./keys --sites hq,edge'],
   })
     .argument('<name>', 'the fleet’s name, as in its description')
     .requiredOption('--keys <directory>', 'is made; keys that are there are never touched')
     .option('--channels <names>', 'separated by commas', list, ['production', 'testing', 'development'])
-    .action(async (name: string, flags: { keys: string; channels: string[] }, command: Command) => {
+    .option('--sites <names>', 'separated by commas; more can be added', list, ['default'])
+    .action(async (name: string, flags: { keys: string; channels: string[]; sites: string[] }, command: Command) => {
       await perform(command, async () => {
-        const { createFleetKeys } = await import('../release/fleet-keys.ts');
+        const { createFleet } = await import('../enrolment/new-fleet.ts');
         const directory = resolve(flags.keys);
-        await createFleetKeys(directory, { fleet: name, channels: flags.channels });
+        const { channels, sites } = flags;
+        const { fleetId } = await createFleet(directory, { fleet: name, channels, sites });
         const text = `keys of fleet ${name} in ${directory}: give root.json to every node, keep the rest safe`;
-        return { result: { fleet: name, keys: directory, channels: flags.channels }, text };
+        return { result: { fleet: name, fleetId, keys: directory, channels, sites }, text };
       });
     });
+}
+
+function addInvite(fleet: Command): void {
+  addVerb(fleet, 'invite', {
+    summary: 'print a token with which one machine can join',
+    examples: [
+      'fleet invite',
+      'fleet invite --site edge --name edge-7 --for 15min',
+      'fleet invite --roles gateway,seed',
+    ],
+  })
+    .option('--site <site>', 'where the machine belongs (default: this node’s site)')
+    .option('--name <name>', 'what it will be called (default: its host name)')
+    .option('--roles <roles>', 'separated by commas: gateway, origin, seed, canary', list)
+    .option('--for <time>', 'how long the token can be used, such as 15min, 1h, 2d', '1h')
+    .action(async (flags: { site?: string; name?: string; roles?: string[]; for: string }, command: Command) => {
+      await perform(command, async (session) => {
+        const seconds = parseDuration(flags.for);
+        if (seconds === undefined) throw usageError(`--for ${flags.for} is no time: write 15min, 1h or 2d`);
+        const { for: _, ...rest } = flags;
+        const picked = Object.fromEntries(
+          Object.entries(rest).filter(([key]) => ['site', 'name', 'roles'].includes(key)),
+        );
+        const result = await (await session.operations()).invite({ ...picked, seconds }, session.options);
+        session.note(
+          `for one machine of site ${result.site}, until ${result.notAfter}; whoever has it can join, so keep it to those two`,
+        );
+        return { result, text: `bootmesh join ${result.token}` };
+      });
+    });
+}
+
+function addMembers(fleet: Command): void {
+  addVerb(fleet, 'ls', {
+    summary: 'all members by certificate, and those who are none any more',
+    examples: ['fleet ls', 'fleet ls --json'],
+  }).action(async (_flags: unknown, command: Command) => {
+    await perform(command, async (session) => {
+      const result = await (await session.operations()).members({}, session.options);
+      const { members } = result;
+      return { result, text: members.length === 0 ? 'no members by certificate' : members.map(describe).join('\n') };
+    });
+  });
+}
+
+function addRevoke(fleet: Command): void {
+  addVerb(fleet, 'revoke', {
+    summary: 'take a member’s membership away, for good: its key is never admitted again',
+    examples: ['fleet revoke edge-7 --why stolen', 'fleet revoke 12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp'],
+  })
+    .argument('<member>', 'its name or its peer id; see `bootmesh fleet ls`')
+    .option('--why <words>', 'for those who look later', '')
+    .action(async (member: string, { why }: { why: string }, command: Command) => {
+      await perform(command, async (session) => {
+        const result = await (await session.operations()).revoke({ member, why }, session.options);
+        return { result, text: `${result.name} (${result.peerId}) is no member any more` };
+      });
+    });
+}
+
+function addIssuer(fleet: Command): void {
+  const issuer = fleet.command('issuer').description('keys that may admit machines');
+  addVerb(issuer, 'add', {
+    summary: 'make a key that admits to one site, also when that site is cut off',
+    examples: ['fleet issuer add edge --site edge --keys /etc/bootmesh/keys --out ./issuer.key'],
+  })
+    .argument('<name>', 'of the issuer')
+    .requiredOption('--keys <directory>', 'the fleet’s own keys; a running agent on them makes it known within seconds')
+    .requiredOption(
+      '--out <file>',
+      'where the new key is put; it belongs on a node of the site, as <data>/fleet/issuer.key',
+    )
+    .option('--site <site>', 'the only site that it admits to; added to the fleet when it is new (default: all sites)')
+    .option('--roles <roles>', 'what it may make of a machine, separated by commas', list, ['seed'])
+    .option('--days <days>', 'longest life of its certificates', Number, 30)
+    .action(async (name: string, flags: IssuerFlags, command: Command) => {
+      await perform(command, async () => {
+        const { addIssuer: add } = await import('../enrolment/issuers.ts');
+        const { keys, out, ...facts } = flags;
+        const result = await add(resolve(keys), { name, ...facts }, resolve(out));
+        const text = `issuer ${name} may admit ${flags.site === undefined ? 'anywhere' : `to ${flags.site}`}; its key is ${result.file}`;
+        return { result, text };
+      });
+    });
+}
+
+interface IssuerFlags {
+  readonly keys: string;
+  readonly out: string;
+  readonly site?: string;
+  readonly roles: string[];
+  readonly days: number;
+}
+
+function describe(member: MemberLine): string {
+  const { name, peerId, site, roles, address, state, connected, self, notAfter } = member;
+  const here = self ? 'this node' : connected ? 'connected' : 'not connected';
+  const standing = state === 'member' ? `${here}, until ${notAfter.slice(0, 10)}` : state;
+  return `${name.padEnd(12)} ${peerId}  ${site}  ${[...roles].join(',') || '-'}  ${address}  ${standing}`;
 }

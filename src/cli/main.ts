@@ -4,6 +4,7 @@ import { addFleet } from './fleet.ts';
 import { addGet } from './get.ts';
 import { addId } from './id.ts';
 import { addImage } from './image.ts';
+import { addJoin } from './join.ts';
 import { addLab } from './lab.ts';
 import { addLs } from './ls.ts';
 import { addOverlay } from './overlay.ts';
@@ -44,6 +45,7 @@ for (const add of [addUp, addId, addPublish, addGet, addStatus, addPeers, addLs,
 }
 addImage(program);
 addFleet(program);
+addJoin(program);
 addLab(program);
 addOverlay(program);
 

@@ -17,7 +17,7 @@ export interface MemberNetwork {
     name: string,
     options: { readonly signal: AbortSignal; readonly maxBytes: number },
   ): Promise<Uint8Array | undefined>;
-  serve(prefix: string, provider: (name: string) => Promise<Uint8Array | undefined>): void;
+  serve(prefix: string, provider: (name: string, from: string) => Promise<Uint8Array | undefined>): void;
   announce(topic: string, bytes: Uint8Array): Promise<void>;
   subscribe(topic: string, on: (bytes: Uint8Array, from: string) => void): void;
   onConnect(on: (peer: string) => void): void;

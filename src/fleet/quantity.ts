@@ -4,6 +4,7 @@ const SIZE_UNITS: Readonly<Record<string, number>> = {
   ...{ kb: 1e3, mb: 1e6, gb: 1e9, tb: 1e12 },
   ...{ kib: 1024, mib: 1024 ** 2, gib: 1024 ** 3, tib: 1024 ** 4 },
 };
+const TIME_UNITS: Readonly<Record<string, number>> = { s: 1, min: 60, h: 3600, d: 86_400 };
 const QUANTITY = /^(\d{1,15}(?:\.\d{1,9})?)\s?([A-Za-z]{1,4})(?:\/s)?$/;
 
 /** Bits per second of `20Mbit`, `1.5Gbit`, `800 kbit/s` (decimal, as `tc` counts); undefined for anything else. */
@@ -14,6 +15,11 @@ export function parseRate(text: string): number | undefined {
 /** Bytes of `1GiB`, `512MiB` (powers of 1024) or `20MB` (powers of 1000); undefined for anything else. */
 export function parseSize(text: string): number | undefined {
   return text.endsWith('/s') ? undefined : parse(text, SIZE_UNITS);
+}
+
+/** Seconds of `90s`, `15min`, `1h` or `2d`; undefined for anything else. */
+export function parseDuration(text: string): number | undefined {
+  return text.endsWith('/s') ? undefined : parse(text, TIME_UNITS);
 }
 
 /** The shortest exact text that `parseRate` reads back, e.g. 20_000_000 → `20Mbit`. */

@@ -120,6 +120,16 @@ export class Channels implements AsyncDisposable {
     return this.#ledger.trust;
   }
 
+  /** When the first of the fleet's metadata expires, milliseconds of the epoch; undefined before there is any. */
+  get expires(): number | undefined {
+    return this.#ledger.expires;
+  }
+
+  /** The documents by which another node comes to believe the same of membership. */
+  proof(): ReadonlyMap<string, Buffer> {
+    return this.#ledger.proof();
+  }
+
   /** The newest release of the channel that this node has had complete, also when a newer one is known. */
   held(channel: string): VerifiedRelease | undefined {
     return this.#ledger.held(channel);

@@ -71,9 +71,21 @@ export class Ledger {
     return this.#state?.documents.get(name);
   }
 
+  /** When the first of the fleet's metadata expires, milliseconds of the epoch; undefined before there is any. */
+  get expires(): number | undefined {
+    return this.#state?.chain.expires;
+  }
+
   /** What the fleet says of its membership; undefined where it says nothing, or nothing is known yet. */
   get trust(): unknown {
     return this.#state?.chain.trust;
+  }
+
+  /** The documents by which another node comes to the same state, by name; empty before there is one. */
+  proof(): ReadonlyMap<string, Buffer> {
+    const state = this.#state;
+    const names = state?.chain.names ?? [];
+    return new Map(names.flatMap((name) => [[name, state?.documents.get(name) as Buffer] as const]));
   }
 
   release(channel: string): VerifiedRelease | undefined {

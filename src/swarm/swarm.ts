@@ -198,6 +198,11 @@ export class Swarm implements AsyncDisposable {
     this.#parts.offend(peerId, 'false documents');
   }
 
+  /** Peer ids of all that are connected. */
+  connected(): string[] {
+    return this.#node.getPeers().map(String);
+  }
+
   /** Keeps us connected to a member, by these addresses from now on. */
   meet(member: KnownMember): void {
     this.#parts.dialer.meet(member);

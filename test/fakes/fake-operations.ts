@@ -1,8 +1,22 @@
 import { createHash } from 'node:crypto';
-import type { Operations, ReadOptions } from '../../src/admin/operations.ts';
+import type { MemberLine, Operations, ReadOptions } from '../../src/admin/operations.ts';
 
 const peerId = '12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp';
 const cid = 'bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi';
+
+const member: MemberLine = {
+  peerId,
+  name: 'edge-2',
+  site: 'edge',
+  roles: ['seed'],
+  address: 'fd00::2',
+  issuer: 'owner',
+  since: '2026-11-22T11:00:00.000Z',
+  notAfter: '2027-01-21T11:00:00.000Z',
+  state: 'member',
+  connected: true,
+  self: false,
+};
 
 /** Operations that answer at once from nothing, for tests of what carries them. Override what a test is about. */
 export function fakeOperations(overrides: Partial<Operations> = {}): Operations {
@@ -40,6 +54,14 @@ export function fakeOperations(overrides: Partial<Operations> = {}): Operations 
     unpin: async ({ name }) => ({ name, cid }),
     gc: async () => ({ evictedChunks: 1, evictedBytes: 2, freedBytes: 3 }),
     verify: async () => ({ chunks: 2, bytes: 1000, damaged: [] }),
+    invite: async ({ site = 'edge' }) => ({
+      token: 'bm1.abc',
+      site,
+      notAfter: '2026-11-22T12:00:00.000Z',
+      addresses: ['/ip4/192.0.2.1/tcp/4003'],
+    }),
+    members: async () => ({ members: [member] }),
+    revoke: async () => ({ ...member, state: 'revoked' }),
     limit: async () => ({ down: 2_500_000 }),
     ...overrides,
   };

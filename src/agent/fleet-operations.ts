@@ -1,0 +1,81 @@
+import { type InviteResult, type MemberLine, OperationError, type OperationInput } from '../admin/operations.ts';
+import type { Certificate } from '../fleet/certificate.ts';
+import { revoke } from '../fleet/revocation.ts';
+import { MEMBER_ROLES, type MemberRole } from '../fleet/trust-list.ts';
+import type { MeshNode } from './node.ts';
+
+/** A token lives so long unless it is said otherwise, seconds. */
+const TOKEN_S = 3600;
+
+/** Rejects with `OperationError` where this node admits nobody. */
+export async function invite(node: MeshNode, input: OperationInput<'invite'>): Promise<InviteResult> {
+  const { reception, membership, site: ownSite } = node;
+  const { certified } = membership;
+  if (reception === undefined || certified === undefined) throw noIssuer(node);
+  const { site = certified.issuer?.site ?? ownSite, name, seconds = TOKEN_S } = input;
+  const roles = (input.roles ?? []).map(roleOf);
+  const notAfter = Math.floor(certified.now()) + seconds;
+  const { token, addresses } = await reception.invite({ site, roles, notAfter, ...(name !== undefined && { name }) });
+  return { token, site, notAfter: iso(notAfter), addresses };
+}
+
+export function memberLines(node: MeshNode): MemberLine[] {
+  const { certified } = node.membership;
+  const connected = new Set(node.swarm.connected());
+  const lines = [...(certified?.members.certificates ?? [])].map((one) => lineOf(node, one, connected));
+  return lines.toSorted((a, b) => a.site.localeCompare(b.site) || a.name.localeCompare(b.name));
+}
+
+/** The revocation is on disk, and on its way to all others, when it resolves. */
+export async function revokeMember(node: MeshNode, { member, why }: OperationInput<'revoke'>): Promise<MemberLine> {
+  const { membership, presence, identity } = node;
+  const { certified } = membership;
+  const issuer = certified?.issuer;
+  if (certified === undefined || issuer === undefined || presence === undefined) throw noIssuer(node);
+  const found = [...certified.members.certificates].filter(({ peerId, name }) => peerId === member || name === member);
+  const [one] = found;
+  if (one === undefined) {
+    throw new OperationError('NOT_FOUND', `nobody here is called ${member}: \`bootmesh fleet ls\` lists all members`);
+  }
+  if (found.length > 1) {
+    const ids = found.map(({ peerId, site }) => `${peerId} (${site})`).join(', ');
+    throw new OperationError('USAGE', `${found.length} members are called ${member}: say which by peer id: ${ids}`);
+  }
+  if (one.peerId === identity.peerId) {
+    const message = 'this is the node that would sign: revoke it from another that may admit';
+    throw new OperationError('REFUSED', message);
+  }
+  const facts = { peerId: one.peerId, site: one.site, at: Math.floor(certified.now()), why };
+  await presence.sync.say(revoke(facts, issuer.privateKey, certified.members.trust).bytes);
+  return lineOf(node, one, new Set(node.swarm.connected()));
+}
+
+export function notRunning(data: string): OperationError {
+  const advice = `start it with \`bootmesh up --data ${data}\`; it opens the door to those who are invited`;
+  return new OperationError('UNREACHABLE', `no agent is running on ${data}: ${advice}`);
+}
+
+function lineOf({ membership, identity }: MeshNode, one: Certificate, connected: ReadonlySet<string>): MemberLine {
+  const { peerId, name, site, roles, address, issuer, since, notAfter } = one;
+  const state: MemberLine['state'] = membership.certified?.members.fault(peerId) ?? 'member';
+  const facts = { peerId, name, site, roles, address, issuer, since: iso(since), notAfter: iso(notAfter), state };
+  return { ...facts, connected: connected.has(peerId), self: peerId === identity.peerId };
+}
+
+function noIssuer({ identity, membership }: MeshNode): OperationError {
+  const message =
+    membership.certified === undefined
+      ? 'this node’s fleet has no certificates: its members are those of its description'
+      : `this node (${identity.peerId}) has no issuer's key: ask a node that has one (\`bootmesh fleet issuer add\` makes them)`;
+  return new OperationError('REFUSED', message);
+}
+
+function roleOf(text: string): MemberRole {
+  const role = MEMBER_ROLES.find((one) => one === text);
+  if (role !== undefined) return role;
+  throw new OperationError('USAGE', `${text} is no role: they are ${MEMBER_ROLES.join(', ')}`);
+}
+
+function iso(seconds: number): string {
+  return new Date(seconds * 1000).toISOString();
+}

@@ -1,0 +1,42 @@
+import { hostname } from 'node:os';
+import { text } from 'node:stream/consumers';
+import type { Command } from 'commander';
+import { connectAdmin } from '../admin/admin-client.ts';
+import { OperationError } from '../admin/operations.ts';
+import { AdmissionRefused } from '../admission/refusal.ts';
+import { createLog } from '../observe/log.ts';
+import { addVerb, perform } from './session.ts';
+
+export function addJoin(program: Command): void {
+  addVerb(program, 'join', {
+    summary: 'make this machine a member of the fleet that a token is of',
+    examples: ['join bm1.CiDg…', 'join bm1.CiDg… --name edge-7', 'join - < token'],
+  })
+    .argument('<token>', 'printed by `bootmesh fleet invite` on a node that admits; - reads it from standard input')
+    .option('--name <name>', 'what this machine is called (default: its host name)')
+    .action(async (given: string, { name = hostname() }: { name?: string }, command: Command) => {
+      await perform(command, async (session) => {
+        const { data } = await session.config();
+        if ((await connectAdmin(data)) !== undefined) {
+          throw new OperationError('BUSY', `an agent is running on ${data}: stop it, join, and start it again`);
+        }
+        const token = given === '-' ? await text(process.stdin) : given;
+        const { join } = await import('../enrolment/join.ts');
+        const options = { name, log: createLog({ level: 'error' }), signal: session.signal };
+        const { fleet, certificate } = await join(data, token, options).catch(unreachable);
+        const { site, address, peerId } = certificate;
+        const notAfter = new Date(certificate.notAfter * 1000).toISOString();
+        const result = { fleet, peerId, name: certificate.name, site, address, notAfter, data };
+        const lines = [
+          `${certificate.name} is a member of fleet ${fleet}, site ${site}, until ${notAfter}; it is renewed by itself`,
+          'start it: bootmesh up',
+        ];
+        return { result, text: lines.join('\n') };
+      });
+    });
+}
+
+function unreachable(error: unknown): never {
+  if (!(error instanceof AdmissionRefused) || error.reason !== 'unreachable') throw error;
+  throw new OperationError('UNREACHABLE', error.message, { cause: error });
+}

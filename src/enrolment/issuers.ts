@@ -1,0 +1,48 @@
+import { createKeyFile, newSigningKey } from '../disk/key-file.ts';
+import { rawPublicKey } from '../fleet/statement.ts';
+import { type Issuer, MEMBER_ROLES, readTrustList, TrustListInvalid, writeTrustList } from '../fleet/trust-list.ts';
+import { FleetKeysUnusable, openFleetKeys } from '../release/fleet-keys.ts';
+
+export interface NewIssuer {
+  readonly name: string;
+  /** The only site that it admits to; added to the fleet when it has none of that name. All sites when absent. */
+  readonly site?: string | undefined;
+  readonly roles: readonly string[];
+  /** Longest life of its certificates. */
+  readonly days: number;
+}
+
+/**
+ * Makes a key that may admit, puts it into `file`, and names it in the trust list beside the fleet's keys, from where the
+ * next signing takes it. Rejects with `TrustListInvalid` and `FleetKeysUnusable`.
+ */
+export async function addIssuer(directory: string, { name, site, roles, days }: NewIssuer, file: string) {
+  const keys = await openFleetKeys(directory);
+  const json = await keys.trust();
+  if (json === undefined) {
+    throw new TrustListInvalid('is missing: this fleet was made before there were certificates, make a new one');
+  }
+  const trust = readTrustList(json);
+  const wrong = roles.find((role) => !MEMBER_ROLES.some((one) => one === role));
+  if (wrong !== undefined)
+    throw new TrustListInvalid(`cannot name the role ${wrong}: known are ${MEMBER_ROLES.join(', ')}`);
+  if (trust.issuers.some((issuer) => issuer.name === name)) throw new TrustListInvalid(`has an issuer ${name} already`);
+  const privateKey = newSigningKey();
+  const key = Buffer.from(rawPublicKey(privateKey)).toString('hex');
+  const issuer: Issuer = {
+    name,
+    key,
+    ...(site !== undefined && { site }),
+    roles: MEMBER_ROLES.filter((role) => roles.includes(role)),
+    maxDays: days,
+  };
+  const sites = { ...trust.sites };
+  if (site !== undefined && !Object.hasOwn(sites, site)) sites[site] = Math.max(0, ...Object.values(sites)) + 1;
+  const next = writeTrustList({ ...trust, sites, issuers: [...trust.issuers, issuer] });
+  // The key is there before anybody trusts it.
+  if (!(await createKeyFile(file, privateKey))) {
+    throw new FleetKeysUnusable('exists', file, `${file} is there already; keys are never overwritten`);
+  }
+  await keys.setTrust(next);
+  return { issuer: name, file, ...(site !== undefined && { site, siteNumber: sites[site] }) };
+}

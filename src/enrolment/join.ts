@@ -1,0 +1,104 @@
+import { createHash } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
+import { dirname, join as path } from 'node:path';
+import type { Admission } from '../admission/door.ts';
+import { knock } from '../admission/knock.ts';
+import { AdmissionRefused } from '../admission/refusal.ts';
+import { readToken, type Token } from '../admission/token.ts';
+import { durableDisk } from '../disk/durable-file.ts';
+import { readGuarded } from '../disk/guarded-file.ts';
+import type { Certificate } from '../fleet/certificate.ts';
+import { loadIdentity } from '../fleet/identity.ts';
+import { MemberStore } from '../fleet/member-store.ts';
+import { Members } from '../fleet/members.ts';
+import { StatementRefused } from '../fleet/statement.ts';
+import { readTrustList } from '../fleet/trust-list.ts';
+import { loadWireguardKey } from '../fleet/wireguard-key.ts';
+import type { Log } from '../observe/log.ts';
+import { DOCUMENT_BYTES, TIMESTAMP } from '../release/document.ts';
+import { Ledger } from '../release/ledger.ts';
+import { fleetOf } from '../release/trust-root.ts';
+import { fleetFiles } from './membership.ts';
+
+export interface Joined {
+  readonly fleet: string;
+  readonly certificate: Certificate;
+}
+
+/**
+ * Joins the fleet that the token is of, on a machine whose agent does not run; the agent starts as a member from then on.
+ * Nothing of an unfinished attempt is left but the machine's own keys. Rejects with `AdmissionRefused`.
+ */
+export async function join(
+  data: string,
+  text: string,
+  { name, log, signal }: { readonly name: string; readonly log: Log; readonly signal: AbortSignal },
+): Promise<Joined> {
+  const token = readToken(text);
+  await mkdir(data, { recursive: true, mode: 0o700 });
+  await refuseOtherFleet(data, token);
+  const identity = await loadIdentity(data);
+  const wireguardKey = await loadWireguardKey(data);
+  const admission = await knock({ token, privateKey: identity.privateKey, wireguardKey, name }, { signal });
+  const root = Buffer.from(admission.root);
+  const trust = await believe(data, root, admission, { log, signal });
+  const members = new Members({ trust: readTrustList(trust), now: () => Date.now() / 1000 });
+  for (const bytes of admission.statements) hear(members, bytes, log);
+  const certificate = members.member(identity.peerId);
+  if (certificate === undefined) {
+    const why = members.fault(identity.peerId) ?? 'not there';
+    throw new AdmissionRefused(
+      'malformed',
+      `the issuer answered, but this machine's certificate is ${why}: see its log`,
+    );
+  }
+  const files = fleetFiles(data);
+  await mkdir(dirname(files.root), { recursive: true, mode: 0o700 });
+  const store = new MemberStore(files.members, { log });
+  store.keep(() => members.statements());
+  await store.flush();
+  await durableDisk.replace(files.root, root);
+  return { fleet: fleetOf(root).fleet, certificate };
+}
+
+async function refuseOtherFleet(data: string, { rootDigest }: Token): Promise<void> {
+  const { root } = fleetFiles(data);
+  const bytes = await readGuarded(root, { maxBytes: DOCUMENT_BYTES.root, secret: false });
+  if (bytes === undefined || createHash('sha256').update(bytes).digest('hex') === rootDigest) return;
+  const advice = `to leave it, move ${dirname(root)} away; or join from another data directory (--data)`;
+  throw new AdmissionRefused('fleet', `this machine belongs to fleet ${fleetOf(bytes).fleet} already: ${advice}`);
+}
+
+/** The fleet's trust list, once the metadata verifies from the root; kept where the agent looks for it. */
+async function believe(
+  data: string,
+  root: Buffer,
+  { documents }: Admission,
+  { log, signal }: { readonly log: Log; readonly signal: AbortSignal },
+): Promise<unknown> {
+  const ledger = await Ledger.open({ log }, { directory: path(data, 'release'), trustRoot: root });
+  const timestamp = Buffer.from(documents.get(TIMESTAMP) ?? []);
+  try {
+    if (ledger.compare(timestamp) === 'newer') {
+      await ledger.advance(timestamp, async (document) => documents.get(document), signal);
+    }
+  } catch (cause) {
+    const advice = 'is the agent that gave out the token up to date, and this machine’s clock right?';
+    const message = `the fleet's signed metadata does not verify (${(cause as Error).message}): ${advice}`;
+    throw new AdmissionRefused('malformed', message, { cause });
+  }
+  if (ledger.trust !== undefined) return ledger.trust;
+  throw new AdmissionRefused(
+    'malformed',
+    'the fleet’s signed metadata names nobody who may admit: see the issuer’s log',
+  );
+}
+
+function hear(members: Members, bytes: Uint8Array, log: Log): void {
+  try {
+    members.hear(bytes);
+  } catch (error) {
+    if (!(error instanceof StatementRefused)) throw error;
+    log.debug('a statement of the welcome does not count', { reason: error.reason, error });
+  }
+}

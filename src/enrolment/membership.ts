@@ -1,0 +1,185 @@
+import type { KeyObject } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { dirname, join } from 'node:path';
+import { readKeyFile } from '../disk/key-file.ts';
+import { type Certificate, issueCertificate, renewAt } from '../fleet/certificate.ts';
+import type { Identity } from '../fleet/identity.ts';
+import { MemberStore } from '../fleet/member-store.ts';
+import { Members } from '../fleet/members.ts';
+import type { Roster } from '../fleet/roster.ts';
+import { rawPublicKey, StatementRefused } from '../fleet/statement.ts';
+import { type Issuer, readTrustList, type TrustList } from '../fleet/trust-list.ts';
+import { loadWireguardKey, type WireguardKey } from '../fleet/wireguard-key.ts';
+import type { Log } from '../observe/log.ts';
+import type { FleetKeys } from '../release/fleet-keys.ts';
+import type { KnownMember, Member } from '../swarm/membership.ts';
+
+/** What a node keeps of the fleet that it joined, in its data directory. */
+export const fleetFiles = (data: string) => ({
+  root: join(data, 'fleet', 'root.json'),
+  members: join(data, 'fleet', 'members'),
+  invitations: join(data, 'fleet', 'invitations.json'),
+  /** On a node that admits without having all of the fleet's keys. */
+  issuer: join(data, 'fleet', 'issuer.key'),
+});
+
+/** A certificate lives so long, days, unless its issuer may give fewer; a third of that before its end it is renewed. */
+const DAYS = 60;
+const DAY_S = 86_400;
+const MAX_NAME = 32;
+
+interface Deps {
+  readonly data: string;
+  readonly identity: Identity;
+  readonly roster: Roster;
+  readonly keys: FleetKeys | undefined;
+  /** What the fleet's signed metadata says of membership; undefined where it says nothing. */
+  readonly trust: unknown;
+  /** Milliseconds that no clock may be behind. */
+  readonly timeFloor: number;
+  readonly log: Log;
+}
+
+/** Who may sign certificates with a key that is here. */
+export interface OwnIssuer extends Issuer {
+  readonly privateKey: KeyObject;
+}
+
+/** The certificates of a fleet, as this node knows them, and what this node may do with them. */
+export interface Certified {
+  /** The trust list that this started from, as JSON. */
+  readonly trust: unknown;
+  readonly members: Members;
+  readonly store: MemberStore;
+  readonly wireguardKey: WireguardKey;
+  /** Undefined on nodes that admit nobody. */
+  readonly issuer: OwnIssuer | undefined;
+  /** Seconds since 1970. */
+  now(): number;
+}
+
+/**
+ * Who belongs to this node's fleet: those whom its description lists, and those whom an issuer of the fleet has given a
+ * certificate. Either is enough.
+ */
+export class Membership {
+  /** Undefined for a fleet that has no certificates. */
+  readonly certified: Certified | undefined;
+  readonly #peerId: string;
+  readonly #roster: Roster;
+
+  private constructor(peerId: string, roster: Roster, certified: Certified | undefined) {
+    this.#peerId = peerId;
+    this.#roster = roster;
+    this.certified = certified;
+  }
+
+  /** Starts from what is on disk, whoever else is there. Rejects with `FileUnusable` and `FleetKeysUnusable`. */
+  static async open(deps: Deps): Promise<Membership> {
+    const { data, identity, roster, keys, log, timeFloor } = deps;
+    // The list beside the fleet's own keys is the newest.
+    const json = (await keys?.trust()) ?? deps.trust;
+    if (json === undefined) return new Membership(identity.peerId, roster, undefined);
+    const trust = readTrustList(json);
+    await mkdir(dirname(fleetFiles(data).members), { recursive: true, mode: 0o700 });
+    const now = () => Math.max(Date.now(), timeFloor) / 1000;
+    const members = new Members({ trust, now });
+    const store = new MemberStore(fleetFiles(data).members, { log });
+    for (const bytes of await store.read()) {
+      try {
+        members.hear(bytes);
+      } catch (error) {
+        if (!(error instanceof StatementRefused)) throw error;
+        log.info('a kept statement counts no longer', { reason: error.reason, error });
+      }
+    }
+    const wireguardKey = await loadWireguardKey(data);
+    const issuer = await ownIssuer(fleetFiles(data).issuer, keys, trust);
+    const certified = { trust: json, members, store, wireguardKey, issuer, now };
+    const membership = new Membership(identity.peerId, roster, certified);
+    if (issuer !== undefined && membership.isDue()) {
+      members.hear(membership.renewed(issuer).bytes);
+      store.keep(() => members.statements());
+    }
+    return membership;
+  }
+
+  /** This node's own certificate, while it counts. */
+  get own(): Certificate | undefined {
+    return this.certified?.members.member(this.#peerId);
+  }
+
+  member(peerId: string): Member | undefined {
+    return this.#roster.member(peerId) ?? this.certified?.members.member(peerId);
+  }
+
+  /** All that can be dialled. */
+  get members(): KnownMember[] {
+    const { members } = this.certified ?? {};
+    const certified = members?.members.flatMap((one) => this.contact(one) ?? []) ?? [];
+    return [...this.#roster.members, ...certified];
+  }
+
+  /** How to reach a certified member; undefined when it has not said, or is in the description, which says itself. */
+  contact({ peerId, site, name }: Certificate): KnownMember | undefined {
+    const addresses = this.certified?.members.binding(peerId)?.addresses;
+    if (addresses === undefined || this.#roster.member(peerId) !== undefined) return undefined;
+    return { peerId, site, name, addresses };
+  }
+
+  /** This node's own certificate should be replaced by a later one. */
+  isDue(): boolean {
+    const { own } = this;
+    return own === undefined || (this.certified?.now() ?? 0) >= renewAt(own);
+  }
+
+  /** A new certificate for this node, by its own issuer. */
+  renewed(issuer: OwnIssuer): Certificate {
+    const { certified, own } = this as { certified: Certified; own: Certificate | undefined };
+    const described = this.#roster.member(this.#peerId);
+    const [firstSite = 'default'] = Object.keys(certified.members.trust.sites);
+    const known = certified.members.certificate(this.#peerId) ?? own;
+    const site = known?.site ?? issuer.site ?? described?.site ?? firstSite;
+    return this.issue(issuer, {
+      peerId: this.#peerId,
+      wireguardKey: certified.wireguardKey.publicKey,
+      name: known?.name ?? described?.name ?? hostname(),
+      site: Object.hasOwn(certified.members.trust.sites, site) ? site : firstSite,
+      roles: known?.roles ?? [],
+    });
+  }
+
+  /** Signs a certificate from now on. Of a member that is known, it keeps since when. Throws `StatementRefused`. */
+  issue(issuer: OwnIssuer, facts: Pick<Certificate, 'peerId' | 'wireguardKey' | 'name' | 'site' | 'roles'>) {
+    const { members, now } = this.certified as Certified;
+    const from = Math.floor(now());
+    const since = members.certificate(facts.peerId)?.since ?? from;
+    const notAfter = from + Math.min(DAYS, issuer.maxDays) * DAY_S;
+    const name = nameOf(facts.name);
+    return issueCertificate({ ...facts, name, since, notBefore: from, notAfter }, issuer.privateKey, members.trust);
+  }
+}
+
+/** What anybody may be called, whatever a machine calls itself. */
+function nameOf(text: string): string {
+  const [first = ''] = text.toLowerCase().split('.');
+  const name = first
+    .replaceAll(/[^a-z0-9-]+/g, '-')
+    .slice(0, MAX_NAME)
+    .replaceAll(/^-+|-+$/g, '');
+  return name === '' ? 'node' : name;
+}
+
+/** The issuer of widest reach whose key is here. */
+async function ownIssuer(file: string, keys: FleetKeys | undefined, trust: TrustList): Promise<OwnIssuer | undefined> {
+  const wideFirst = trust.issuers.toSorted((a, b) => Number(a.site !== undefined) - Number(b.site !== undefined));
+  const given = await readKeyFile(file);
+  for (const issuer of wideFirst) {
+    for (const privateKey of [await keys?.issuer(issuer.name), given]) {
+      if (privateKey === undefined) continue;
+      if (Buffer.from(rawPublicKey(privateKey)).toString('hex') === issuer.key) return { ...issuer, privateKey };
+    }
+  }
+  return undefined;
+}

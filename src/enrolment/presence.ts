@@ -1,0 +1,200 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { MAX_PLACES, sealBinding } from '../fleet/binding.ts';
+import type { Certificate } from '../fleet/certificate.ts';
+import { type Identity, signingKeyOf } from '../fleet/identity.ts';
+import { type MemberNetwork, MemberSync } from '../fleet/member-sync.ts';
+import type { MemberChange } from '../fleet/members.ts';
+import { openStatement, StatementRefused } from '../fleet/statement.ts';
+import { readTrustList, TrustListInvalid } from '../fleet/trust-list.ts';
+import type { Log } from '../observe/log.ts';
+import type { KnownMember } from '../swarm/membership.ts';
+import type { Certified, Membership } from './membership.ts';
+
+/** The swarm, as far as members come and go in it. */
+export interface MemberSwarm {
+  readonly documents: MemberNetwork;
+  /** Multiaddrs that others may dial. */
+  addresses(): string[];
+  /** Peer ids of all that are connected, members or not any more. */
+  connected(): string[];
+  meet(member: KnownMember): void;
+  part(peerId: string, why: string): void;
+  offend(peerId: string): void;
+}
+
+interface Deps {
+  readonly membership: Membership;
+  readonly certified: Certified;
+  readonly identity: Identity;
+  readonly swarm: MemberSwarm;
+  readonly log: Log;
+}
+
+export interface PresenceOptions {
+  /** Addresses, expiry and the own certificate are looked at this often, milliseconds. @default 10000 */
+  readonly lookMs: number;
+}
+
+const RENEWAL = 'certificate/renew';
+const CERTIFICATE_BYTES = 1024;
+const ASK_MS = 5_000;
+/** Nodes that were all enrolled on one day do not all ask in the same second. */
+const JITTER_MS = 60_000;
+
+/**
+ * A node's place among the members while it runs: tells them where it is, hears where they are, meets who joins, parts
+ * from who is revoked, and has its own certificate renewed by any issuer that it is connected to.
+ */
+export class Presence implements AsyncDisposable {
+  readonly sync: MemberSync;
+  readonly #deps: Deps;
+  readonly #over = new AbortController();
+  readonly #running: Promise<void>;
+  #told = '';
+  #renewAfter = 0;
+
+  constructor(deps: Deps, { lookMs = 10_000 }: Partial<PresenceOptions> = {}) {
+    this.#deps = deps;
+    const { swarm, certified, log } = deps;
+    const { members, store } = certified;
+    this.sync = new MemberSync({
+      network: swarm.documents,
+      members,
+      store,
+      log: log.with({ room: 'fleet' }),
+      onChange: (change) => this.#changed(change),
+      blame: (peer) => swarm.offend(peer),
+    });
+    swarm.documents.serve(RENEWAL, async (_, from) => this.#renew(from));
+    this.#running = this.#run(lookMs);
+  }
+
+  /** What the fleet's signed metadata says of membership now. */
+  judge(json: unknown): void {
+    try {
+      const list = readTrustList(json);
+      if (list.fleetId !== this.#deps.certified.members.trust.fleetId)
+        throw new TrustListInvalid('is of another fleet');
+      this.sync.judge(list);
+    } catch (error) {
+      if (!(error instanceof TrustListInvalid)) throw error;
+      this.#deps.log.error('the fleet’s new trust list is not understood: the one before stays', { error });
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#over.abort(new DOMException('the agent stops', 'AbortError'));
+    await this.#running;
+    await this.sync[Symbol.asyncDispose]();
+    await this.#deps.certified.store[Symbol.asyncDispose]();
+  }
+
+  async #run(lookMs: number): Promise<void> {
+    const { signal } = this.#over;
+    while (!signal.aborted) {
+      await this.#look().catch((error: unknown) => {
+        if (!signal.aborted) this.#deps.log.error('membership was not looked after', { error });
+      });
+      await delay(lookMs, undefined, { signal, ref: false }).catch(() => undefined);
+    }
+  }
+
+  async #look(): Promise<void> {
+    const { membership, swarm, log } = this.#deps;
+    for (const peerId of swarm.connected()) {
+      if (membership.member(peerId) === undefined) this.#part(peerId, 'its certificate is over');
+    }
+    await this.#tell();
+    if (!membership.isDue() || performance.now() < this.#renewAfter) return;
+    if (await this.#ask()) return;
+    this.#renewAfter = performance.now() + JITTER_MS * (0.5 + Math.random());
+    const { own } = membership;
+    if (own === undefined) log.error('this node is no member now: it serves what it has to nobody but this machine');
+    else log.warn('no issuer is reached: the certificate is not renewed yet', { notAfter: own.notAfter });
+  }
+
+  /** Says where this node is, when that has changed. */
+  async #tell(): Promise<void> {
+    const { certified, membership, identity, swarm } = this.#deps;
+    if (membership.own === undefined) return;
+    const addresses = outside(swarm.addresses()).slice(0, MAX_PLACES);
+    const text = addresses.join(' ');
+    if (text === this.#told) return;
+    const before = certified.members.binding(identity.peerId);
+    this.#told = text;
+    if (before?.addresses.join(' ') === text) return;
+    const sequence = Math.max(Date.now(), (before?.sequence ?? 0) + 1);
+    const facts = { peerId: identity.peerId, addresses, endpoints: [], sequence };
+    await this.sync.say(sealBinding(facts, signingKeyOf(identity), certified.members.trust.fleetId).bytes);
+  }
+
+  /** True when this node has a new certificate. */
+  async #ask(): Promise<boolean> {
+    const { certified, membership, swarm, log } = this.#deps;
+    if (certified.issuer !== undefined) {
+      await this.sync.say(membership.renewed(certified.issuer).bytes);
+      return true;
+    }
+    for (const peer of swarm.documents.peers()) {
+      const signal = AbortSignal.any([this.#over.signal, AbortSignal.timeout(ASK_MS)]);
+      const options = { signal, maxBytes: CERTIFICATE_BYTES };
+      try {
+        const bytes = await swarm.documents.ask(peer, RENEWAL, options);
+        if (bytes === undefined || openStatement(bytes).kind !== 'certificate') continue;
+        await this.sync.say(bytes);
+        if (!membership.isDue()) return true;
+      } catch (error) {
+        this.#over.signal.throwIfAborted();
+        log.debug('a peer did not renew the certificate', { peer, error });
+      }
+    }
+    return false;
+  }
+
+  /** On a node that admits: the next certificate of a member that asks for itself, as it is. */
+  async #renew(peerId: string): Promise<Uint8Array | undefined> {
+    const { certified, membership, log } = this.#deps;
+    const current = certified.members.member(peerId);
+    if (certified.issuer === undefined || current === undefined) return undefined;
+    try {
+      const next = membership.issue(certified.issuer, current);
+      await this.sync.say(next.bytes);
+      log.info('certificate renewed', { peer: peerId, name: next.name, notAfter: next.notAfter });
+      return next.bytes;
+    } catch (error) {
+      if (!(error instanceof StatementRefused)) throw error;
+      log.info('certificate not renewed', { peer: peerId, reason: error.reason });
+      return undefined;
+    }
+  }
+
+  #changed({ joined, renewed, left, bound }: MemberChange): void {
+    const { membership, certified, log } = this.#deps;
+    for (const { peerId, name, site } of joined) log.info('member joined', { peer: peerId, name, site });
+    for (const { peerId } of left) {
+      const fault = certified.members.fault(peerId);
+      // A description may list it all the same.
+      if (membership.member(peerId) === undefined)
+        this.#part(peerId, `no member any more: ${fault ?? 'not vouched for'}`);
+    }
+    const moved = bound && certified.members.member(bound.peerId);
+    for (const one of [...joined, ...renewed, ...(moved ? [moved] : [])]) this.#meet(one);
+  }
+
+  #meet(certificate: Certificate): void {
+    const contact = this.#deps.membership.contact(certificate);
+    if (contact !== undefined && this.#deps.certified.members.member(contact.peerId)) this.#deps.swarm.meet(contact);
+  }
+
+  #part(peerId: string, why: string): void {
+    this.#deps.log.info('parted from a peer', { peer: peerId, why });
+    this.#deps.swarm.part(peerId, why);
+  }
+}
+
+/** Without peer ids, and without the loopback's unless there are no others. */
+function outside(addresses: readonly string[]): string[] {
+  const plain = [...new Set(addresses.map((address) => address.replace(/\/p2p\/[^/]+$/, '')))];
+  const others = plain.filter((address) => !/^\/(?:ip4\/127\.|ip6\/::1\/|ip6\/fe80:)/.test(address));
+  return others.length > 0 ? others : plain;
+}
