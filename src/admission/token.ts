@@ -46,7 +46,8 @@ export function readToken(text: string): Token {
   }
   const bytes = Buffer.from(word.slice(PREFIX.length), 'base64url');
   const body = bytes.subarray(0, Math.max(0, bytes.length - CHECKSUM_BYTES));
-  if (!checksum(body).equals(bytes.subarray(body.length))) {
+  const strict = bytes.toString('base64url') === word.slice(PREFIX.length);
+  if (!strict || !checksum(body).equals(bytes.subarray(body.length))) {
     throw refused('the token is not whole: copy it again, from its first letter to its last');
   }
   try {

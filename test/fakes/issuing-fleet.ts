@@ -2,6 +2,7 @@ import { createHash, generateKeyPairSync, type KeyObject, randomBytes } from 'no
 import { generateKeyPairFromSeed } from '@libp2p/crypto/keys';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
 import { type Certificate, type CertificateFacts, issueCertificate } from '../../src/fleet/certificate.ts';
+import type { Identity } from '../../src/fleet/identity.ts';
 import { type Revocation, revoke } from '../../src/fleet/revocation.ts';
 import { rawPublicKey } from '../../src/fleet/statement.ts';
 import { type Issuer, MEMBER_ROLES, type TrustList } from '../../src/fleet/trust-list.ts';
@@ -60,13 +61,18 @@ export function factsOf(facts: Partial<CertificateFacts> & { readonly peerId: st
   };
 }
 
-/** Peer ids that exist, the same for the same number. */
-export async function peerIds(count: number): Promise<string[]> {
-  const ids = Array.from({ length: count }, async (_, n) => {
+/** Identities, the same for the same number. */
+export async function identities(count: number): Promise<Identity[]> {
+  const made = Array.from({ length: count }, async (_, n) => {
     const seed = createHash('sha256').update(`peer ${n}`).digest();
-    return peerIdFromPrivateKey(await generateKeyPairFromSeed('Ed25519', seed)).toString();
+    const privateKey = await generateKeyPairFromSeed('Ed25519', seed);
+    return { privateKey, peerId: peerIdFromPrivateKey(privateKey).toString() };
   });
-  return await Promise.all(ids);
+  return await Promise.all(made);
+}
+
+export async function peerIds(count: number): Promise<string[]> {
+  return (await identities(count)).map(({ peerId }) => peerId);
 }
 
 export function newWireguardKey(): string {

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import fc from 'fast-check';
+import { sealBinding } from '../../src/fleet/binding.ts';
 import { issueCertificate } from '../../src/fleet/certificate.ts';
+import { signingKeyOf } from '../../src/fleet/identity.ts';
 import { Members } from '../../src/fleet/members.ts';
 import { openStatement, StatementRefused, sealStatement } from '../../src/fleet/statement.ts';
-import { DAY_S, factsOf, IssuingFleet, newWireguardKey, peerIds, T0 } from '../fakes/issuing-fleet.ts';
+import { DAY_S, factsOf, IssuingFleet, identities, newWireguardKey, peerIds, T0 } from '../fakes/issuing-fleet.ts';
 
 const fleet = new IssuingFleet();
 const ids = await peerIds(6);
@@ -75,6 +77,26 @@ suite('members', () => {
     const members = hearing(thief);
     assert.deepEqual(members.hear(victim.bytes), { joined: [victim], renewed: [], left: [thief] });
     assert.deepEqual(members.hear(fleet.revoke(a).bytes), { joined: [thief], renewed: [], left: [victim] });
+  });
+
+  test('where one is, is known of those with a certificate, and the latest word counts', async () => {
+    const [own, stranger] = await identities(2);
+    assert.ok(own && stranger);
+    const at = (port: number, by = own) => {
+      const addresses = [`/ip4/192.0.2.1/tcp/${port}`];
+      const facts = { peerId: by.peerId, addresses, endpoints: [], sequence: port };
+      return sealBinding(facts, signingKeyOf(by), fleet.trust.fleetId);
+    };
+    const members = hearing(fleet.certify({ peerId: own.peerId }));
+    assert.throws(() => members.hear(at(1, stranger).bytes), refused('stranger'));
+    assert.equal(members.hear(at(2).bytes)?.bound?.sequence, 2);
+    assert.equal(members.hear(at(1).bytes), undefined, 'older');
+    assert.equal(members.hear(at(2).bytes), undefined, 'known');
+    members.hear(fleet.certify({ peerId: own.peerId, notBefore: T0 + 1 }).bytes);
+    assert.equal(members.binding(own.peerId)?.sequence, 2, 'a renewal does not move it');
+    members.judge(fleet.trust);
+    assert.equal(members.binding(own.peerId)?.sequence, 2);
+    assert.equal([...members.statements()].length, 2);
   });
 
   test('nobody is a member before and after the time of its certificate', () => {
