@@ -26,6 +26,8 @@ export interface KnockOptions {
   readonly signal: AbortSignal;
   /** An unreachable or crowded door is tried for so long, milliseconds. @default 30000 */
   readonly patienceMs?: number;
+  /** It did not work yet, and is tried again. */
+  onRetry?(error: Error): void;
 }
 
 /** Clocks that are further apart than this make a certificate look over or not begun, milliseconds. */
@@ -36,7 +38,8 @@ const AGAIN_MS = 1_000;
  * Shows the token at the door that it names. What comes back is of the fleet that the token names, and otherwise
  * unchecked: its metadata and statements prove themselves. Rejects with `AdmissionRefused`.
  */
-export async function knock(facts: KnockFacts, { signal, patienceMs = 30_000 }: KnockOptions): Promise<Admission> {
+export async function knock(facts: KnockFacts, options: KnockOptions): Promise<Admission> {
+  const { signal, patienceMs = 30_000, onRetry } = options;
   const { token, privateKey } = facts;
   const node = await createLibp2p({
     privateKey,
@@ -55,8 +58,9 @@ export async function knock(facts: KnockFacts, { signal, patienceMs = 30_000 }: 
       } catch (error) {
         signal.throwIfAborted();
         if (error instanceof AdmissionRefused && error.reason !== 'busy') throw error;
-        if (performance.now() + AGAIN_MS > until)
-          throw error instanceof AdmissionRefused ? error : unreachable(token, error);
+        const why = error instanceof AdmissionRefused ? error : unreachable(token, error);
+        if (performance.now() + AGAIN_MS > until) throw why;
+        onRetry?.(why);
       }
       await delay(AGAIN_MS, undefined, { signal });
     }

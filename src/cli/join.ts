@@ -4,8 +4,9 @@ import type { Command } from 'commander';
 import { connectAdmin } from '../admin/admin-client.ts';
 import { OperationError } from '../admin/operations.ts';
 import { AdmissionRefused } from '../admission/refusal.ts';
+import { parseDuration } from '../fleet/quantity.ts';
 import { createLog } from '../observe/log.ts';
-import { addVerb, perform } from './session.ts';
+import { addVerb, perform, usageError } from './session.ts';
 
 export function addJoin(program: Command): void {
   addVerb(program, 'join', {
@@ -14,15 +15,24 @@ export function addJoin(program: Command): void {
   })
     .argument('<token>', 'printed by `bootmesh fleet invite` on a node that admits; - reads it from standard input')
     .option('--name <name>', 'what this machine is called (default: its host name)')
-    .action(async (given: string, { name = hostname() }: { name?: string }, command: Command) => {
+    .option('--wait <time>', 'how long a door that does not answer is tried', '30s')
+    .action(async (given: string, { name = hostname(), wait }: { name?: string; wait: string }, command: Command) => {
       await perform(command, async (session) => {
+        const seconds = parseDuration(wait);
+        if (seconds === undefined) throw usageError(`--wait ${wait} is no time: write 30s or 5min`);
         const { data } = await session.config();
         if ((await connectAdmin(data)) !== undefined) {
           throw new OperationError('BUSY', `an agent is running on ${data}: stop it, join, and start it again`);
         }
         const token = given === '-' ? await text(process.stdin) : given;
         const { join } = await import('../enrolment/join.ts');
-        const options = { name, log: createLog({ level: 'error' }), signal: session.signal };
+        let told = false;
+        const onRetry = ({ message }: Error) => {
+          if (!told) session.note(`${message} (tried again for ${wait})`);
+          told = true;
+        };
+        const log = createLog({ level: 'error' });
+        const options = { name, log, signal: session.signal, patienceMs: seconds * 1000, onRetry };
         const { fleet, certificate } = await join(data, token, options).catch(unreachable);
         const { site, address, peerId } = certificate;
         const notAfter = new Date(certificate.notAfter * 1000).toISOString();

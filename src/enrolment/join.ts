@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { dirname, join as path } from 'node:path';
 import type { Admission } from '../admission/door.ts';
-import { knock } from '../admission/knock.ts';
+import { type KnockOptions, knock } from '../admission/knock.ts';
 import { AdmissionRefused } from '../admission/refusal.ts';
 import { readToken, type Token } from '../admission/token.ts';
 import { durableDisk } from '../disk/durable-file.ts';
@@ -32,14 +32,15 @@ export interface Joined {
 export async function join(
   data: string,
   text: string,
-  { name, log, signal }: { readonly name: string; readonly log: Log; readonly signal: AbortSignal },
+  { name, log, ...options }: KnockOptions & { readonly name: string; readonly log: Log },
 ): Promise<Joined> {
+  const { signal } = options;
   const token = readToken(text);
   await mkdir(data, { recursive: true, mode: 0o700 });
   await refuseOtherFleet(data, token);
   const identity = await loadIdentity(data);
   const wireguardKey = await loadWireguardKey(data);
-  const admission = await knock({ token, privateKey: identity.privateKey, wireguardKey, name }, { signal });
+  const admission = await knock({ token, privateKey: identity.privateKey, wireguardKey, name }, options);
   const root = Buffer.from(admission.root);
   const trust = await believe(data, root, admission, { log, signal });
   const members = new Members({ trust: readTrustList(trust), now: () => Date.now() / 1000 });

@@ -23,9 +23,12 @@ export interface CliProcess {
 /** Starts the real command as users do, with a clean environment. */
 export function startCli(
   args: readonly string[],
-  options: { node?: string; env?: NodeJS.ProcessEnv } = {},
+  options: { node?: string; env?: NodeJS.ProcessEnv; namespace?: string } = {},
 ): CliProcess {
-  const child = spawn(options.node ?? process.execPath, [launcher, ...args], {
+  const { node = process.execPath, namespace } = options;
+  const enter = namespace === undefined ? [] : ['ip', 'netns', 'exec', namespace];
+  const [program = node, ...rest] = [...enter, node, launcher, ...args];
+  const child = spawn(program, rest, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { PATH: process.env['PATH'], HOME: '/nonexistent', ...options.env },
   });
