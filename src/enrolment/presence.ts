@@ -38,8 +38,9 @@ export interface PresenceOptions {
 const RENEWAL = 'certificate/renew';
 const CERTIFICATE_BYTES = 1024;
 const ASK_MS = 5_000;
-/** Nodes that were all enrolled on one day do not all ask in the same second. */
-const JITTER_MS = 60_000;
+/** A peer that did not renew the certificate is asked again after so long, milliseconds. */
+const AGAIN_MS = 60_000;
+const MAX_ASKED = 1024;
 
 /**
  * A node's place among the members while it runs: tells them where it is, hears where they are, meets who joins, parts
@@ -51,7 +52,9 @@ export class Presence implements AsyncDisposable {
   readonly #over = new AbortController();
   readonly #running: Promise<void>;
   #told = '';
-  #renewAfter = 0;
+  /** Peers that did not renew the certificate, and when they were asked. */
+  readonly #asked = new Map<string, number>();
+  #saidDue = false;
 
   constructor(deps: Deps, { lookMs = 10_000 }: Partial<PresenceOptions> = {}) {
     this.#deps = deps;
@@ -105,9 +108,10 @@ export class Presence implements AsyncDisposable {
       if (membership.member(peerId) === undefined) this.#part(peerId, 'its certificate is over');
     }
     await this.#tell();
-    if (!membership.isDue() || performance.now() < this.#renewAfter) return;
-    if (await this.#ask()) return;
-    this.#renewAfter = performance.now() + JITTER_MS * (0.5 + Math.random());
+    const missed = membership.isDue() && !(await this.#ask());
+    const again = missed && this.#saidDue;
+    this.#saidDue = missed;
+    if (!missed || again) return;
     const { own } = membership;
     if (own === undefined) log.error('this node is no member now: it serves what it has to nobody but this machine');
     else log.warn('no issuer is reached: the certificate is not renewed yet', { notAfter: own.notAfter });
@@ -135,7 +139,10 @@ export class Presence implements AsyncDisposable {
       await this.sync.say(membership.renewed(certified.issuer).bytes);
       return true;
     }
+    if (this.#asked.size > MAX_ASKED) this.#asked.clear();
     for (const peer of swarm.documents.peers()) {
+      if (performance.now() - (this.#asked.get(peer) ?? Number.NEGATIVE_INFINITY) < AGAIN_MS) continue;
+      this.#asked.set(peer, performance.now());
       const signal = AbortSignal.any([this.#over.signal, AbortSignal.timeout(ASK_MS)]);
       const options = { signal, maxBytes: CERTIFICATE_BYTES };
       try {
@@ -183,6 +190,7 @@ export class Presence implements AsyncDisposable {
 
   #meet(certificate: Certificate): void {
     const contact = this.#deps.membership.contact(certificate);
+    if (certificate.peerId === this.#deps.identity.peerId) return;
     if (contact !== undefined && this.#deps.certified.members.member(contact.peerId)) this.#deps.swarm.meet(contact);
   }
 
