@@ -10,6 +10,7 @@ const src = join(root, 'src');
 /** Which room may import which, and why. A room that is not in a row's list is out of its reach, types included. */
 const rooms: Record<string, { may: readonly string[]; why: string }> = {
   observe: { may: [], why: 'everyone speaks through it, so it may know no one' },
+  host: { may: [], why: 'runs programs of the machine, without a shell; what they are for others know' },
   disk: { may: [], why: 'small files, written whole or not at all and read with care, whatever they hold' },
   content: { may: ['observe'], why: 'chunks are true whoever carries them' },
   import: { may: ['content'], why: 'turns files into chunks on all cores; nothing that reads them back needs that' },
@@ -41,7 +42,7 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
     may: ['admission', 'fleet', 'release', 'swarm', 'disk', 'observe'],
     why: 'makes a node a member of its fleet and keeps it one, whatever the fleet is for',
   },
-  overlay: { may: ['observe'], why: 'carries packets between members, never asks what is in them' },
+  overlay: { may: ['host', 'observe'], why: 'carries packets between members, never asks what is in them' },
   dhcp: {
     may: ['schedule', 'observe'],
     why: 'addresses and file names for clients; what a file holds is boot’s business',
@@ -53,7 +54,7 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
   image: { may: ['content', 'observe'], why: 'builds files from files' },
   release: { may: ['disk', 'content', 'schedule', 'observe'], why: 'decides by signatures, not by who brought them' },
   gateway: { may: ['content', 'observe'], why: 'serves names it is handed; routes come from the rooms they are about' },
-  lab: { may: ['fleet', 'observe'], why: 'builds what a fleet description describes, with any agent command' },
+  lab: { may: ['host', 'fleet', 'observe'], why: 'builds what a fleet description describes, with any agent command' },
   admin: {
     may: ['gateway', 'fleet', 'observe'],
     why: 'what an operator may ask of a node, and how it is asked; who does it is not its business',

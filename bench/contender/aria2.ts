@@ -1,7 +1,7 @@
 import { chmod, mkdtemp, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { command } from '../../src/lab/command.ts';
+import { command } from '../../src/host/command.ts';
 import type { Contender } from '../site/contender.ts';
 import type { Place } from '../site/scene.ts';
 import { missingUnless, Program } from './program.ts';

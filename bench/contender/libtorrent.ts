@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdtemp } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { command } from '../../src/lab/command.ts';
+import { command } from '../../src/host/command.ts';
 import type { Contender } from '../site/contender.ts';
 import type { Place } from '../site/scene.ts';
 import { missingUnless, Program } from './program.ts';

@@ -1,6 +1,6 @@
 import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { command } from '../../src/lab/command.ts';
+import { command } from '../../src/host/command.ts';
 import type { Contender } from '../site/contender.ts';
 import { missingUnless, Program } from './program.ts';
 import { ProgramRace } from './program-race.ts';

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { pipeline } from 'node:stream/promises';
-import { command } from '../../src/lab/command.ts';
+import { command } from '../../src/host/command.ts';
 import { signalProcess } from '../../src/lab/process.ts';
 
 /** Lines of output that are kept for those who ask later. */

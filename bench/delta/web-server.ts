@@ -1,6 +1,6 @@
 import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { command } from '../../src/lab/command.ts';
+import { command } from '../../src/host/command.ts';
 import { Program } from '../contender/program.ts';
 import type { Scene } from '../site/scene.ts';
 

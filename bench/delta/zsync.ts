@@ -1,6 +1,6 @@
 import { link, mkdir, rm } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { command } from '../../src/lab/command.ts';
+import { command } from '../../src/host/command.ts';
 import { missingUnless, sha256File } from '../contender/program.ts';
 import type { Updater } from './updater.ts';
 import { NGINX, WebServer } from './web-server.ts';

@@ -1,6 +1,6 @@
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
-import { CommandFailed, type CommandOptions, type CommandOutput, command } from './command.ts';
+import { CommandFailed, type CommandOptions, type CommandOutput, command } from '../host/command.ts';
 import { signalProcess } from './process.ts';
 
 /** Where iproute2 keeps its named namespaces. */

@@ -1,4 +1,4 @@
-import { command } from './command.ts';
+import { command } from '../host/command.ts';
 import type { Namespace } from './namespace.ts';
 
 /** What has left through a shaped interface, as its class counted it: whole Ethernet frames, retransmissions included. */

@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { messageType, option, readAddress, readType } from '../../src/dhcp/option.ts';
 import { type DhcpPacket, decodeDhcp, encodeDhcp } from '../../src/dhcp/packet.ts';
-import { CommandFailed } from '../../src/lab/command.ts';
+import { CommandFailed } from '../../src/host/command.ts';
 import type { Namespace } from '../../src/lab/namespace.ts';
 import { missingRequirements } from '../../src/lab/requirements.ts';
 import { capture } from '../fixtures/hex.ts';

@@ -6,8 +6,8 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { chunkKey } from '../../src/content/chunk.ts';
 import { openSeed, SeedUnusable } from '../../src/delta/seed.ts';
+import { command } from '../../src/host/command.ts';
 import { importFile } from '../../src/import/import-file.ts';
-import { command } from '../../src/lab/command.ts';
 import { MemoryStore } from '../fakes/memory-store.ts';
 
 const signal = AbortSignal.timeout(60_000);
