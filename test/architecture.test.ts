@@ -63,6 +63,8 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
     may: [
       'admin',
       'enrolment',
+      'overlay',
+      'host',
       'observe',
       'disk',
       'content',

@@ -56,6 +56,7 @@ export class AdminClient implements Operations {
   limit = this.#asking('limit');
   invite = this.#asking('invite');
   members = this.#asking('members');
+  overlay = this.#asking('overlay');
   revoke = this.#asking('revoke');
 
   async get(input: OperationInput<'get'>, options: ReadOptions): Promise<OperationResult<'get'>> {

@@ -73,6 +73,7 @@ export const operationInputs = {
       .optional(),
   }),
   members: z.strictObject({}),
+  overlay: z.strictObject({}),
   /** A name or a peer id. */
   revoke: z.strictObject({ member: z.string().min(1).max(128), why: z.string().max(200) }),
   /** What is left out stays as it is; null is no limit. The configuration counts again when the agent starts anew. */
@@ -245,6 +246,35 @@ export interface MemberLine {
   readonly self: boolean;
 }
 
+export interface OverlayLine {
+  /** off: not wanted, or no fleet with certificates. missing: wanted, and `why` it is not there. */
+  readonly state: 'up' | 'off' | 'missing';
+  readonly why?: string;
+  readonly interface?: string;
+  readonly driver?: 'kernel' | 'userspace';
+  /** UDP. */
+  readonly port?: number;
+  /** With prefix length. */
+  readonly address?: string;
+  readonly publicKey?: string;
+  readonly peers?: readonly OverlayPeerLine[];
+}
+
+export interface OverlayPeerLine {
+  readonly name?: string;
+  readonly site?: string;
+  readonly peerId?: string;
+  readonly publicKey: string;
+  readonly endpoint?: string;
+  readonly allowedIps: readonly string[];
+  /** ISO time of the last one. */
+  readonly handshakeAt?: string;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  /** direct: a handshake within three minutes. */
+  readonly path: 'direct' | 'none';
+}
+
 /**
  * What an operator can ask of a node: the agent does it, or the command itself when no agent runs. Inputs and results
  * are plain JSON. Rejects with `OperationError`, an error with a `code` of one of the rooms, or the signal's reason.
@@ -270,6 +300,8 @@ export interface Operations {
     input: OperationInput<'members'>,
     options: OperationOptions,
   ): Promise<{ readonly members: readonly MemberLine[] }>;
+  /** The WireGuard interface and its peers. */
+  overlay(input: OperationInput<'overlay'>, options: OperationOptions): Promise<OverlayLine>;
   /** It is no member from now on, for good. */
   revoke(input: OperationInput<'revoke'>, options: OperationOptions): Promise<MemberLine>;
   /** Other rate caps for as long as the agent runs. */

@@ -66,6 +66,30 @@ const configSchema = z.strictObject({
       listen: z.array(z.string()).min(1).max(16).default(['/ip4/0.0.0.0/tcp/4003', '/ip6/::/tcp/4003']),
     })
     .prefault({}),
+  /** The fleet's WireGuard network, for members by certificate. */
+  overlay: z
+    .strictObject({
+      /** off; auto: the kernel's WireGuard, else wireguard-go; kernel or userspace: only that. */
+      mode: z.enum(['off', 'auto', 'kernel', 'userspace']).default('off'),
+      interface: z
+        .string()
+        .regex(/^[a-z0-9][a-z0-9.-]{0,14}$/i, 'is 1 to 15 of a-z, 0-9, dots and dashes')
+        .default('bootmesh0'),
+      /** UDP. */
+      port: z.int().min(1).max(65535).default(51820),
+      /** Bytes. IPv6 needs 1280. */
+      mtu: z.int().min(1280).max(9000).default(1420),
+      /** Seconds between packets to silent peers, for nodes behind NAT: 25 keeps most mappings open. 0: none. */
+      keepalive: z.int().min(0).max(65535).default(0),
+      /** Where others reach this node besides its own addresses, such as a forwarded port: 198.51.100.7:51820. */
+      endpoints: z
+        .array(
+          z.string().regex(/^(\[[0-9a-f:]+\]|[0-9.]+):\d{1,5}$/, 'is ADDRESS:PORT, for example 198.51.100.7:51820'),
+        )
+        .max(4)
+        .default([]),
+    })
+    .prefault({}),
   gateway: z
     .strictObject({
       /** HTTP for local clients and booting machines; an empty list switches it off. */
@@ -136,6 +160,8 @@ const environment: Record<string, readonly [section: keyof ConfigInput, key?: st
   BOOTMESH_CHANNELS: ['channels', undefined, 'list'],
   BOOTMESH_SWARM_LISTEN: ['swarm', 'listen', 'list'],
   BOOTMESH_DOOR_LISTEN: ['door', 'listen', 'list'],
+  BOOTMESH_OVERLAY_MODE: ['overlay', 'mode'],
+  BOOTMESH_OVERLAY_INTERFACE: ['overlay', 'interface'],
   BOOTMESH_GATEWAY_LISTEN: ['gateway', 'listen', 'list'],
   BOOTMESH_BOOT_MODE: ['boot', 'mode'],
   BOOTMESH_BOOT_INTERFACE: ['boot', 'interface'],

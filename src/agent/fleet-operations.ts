@@ -51,7 +51,7 @@ export async function revokeMember(node: MeshNode, { member, why }: OperationInp
 }
 
 export function notRunning(data: string): OperationError {
-  const advice = `start it with \`bootmesh up --data ${data}\`; it opens the door to those who are invited`;
+  const advice = `start it with \`bootmesh up --data ${data}\``;
   return new OperationError('UNREACHABLE', `no agent is running on ${data}: ${advice}`);
 }
 

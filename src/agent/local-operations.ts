@@ -13,6 +13,7 @@ import {
   type OperationInput,
   type OperationOptions,
   type Operations,
+  type OverlayLine,
   type PeerLine,
   type PinLine,
   type PublishResult,
@@ -239,6 +240,11 @@ export class LocalOperations implements Operations {
 
   async members(): Promise<{ readonly members: readonly MemberLine[] }> {
     return { members: memberLines(this.#node) };
+  }
+
+  async overlay(): Promise<OverlayLine> {
+    if (this.#deps.running === undefined) throw notRunning(this.#deps.data);
+    return (await this.#node.overlay?.status()) ?? { state: 'off' };
   }
 
   async revoke(input: OperationInput<'revoke'>): Promise<MemberLine> {

@@ -22,6 +22,7 @@ import { PackStore } from '../store/pack-store.ts';
 import { createSwarm, type Swarm } from '../swarm/swarm.ts';
 import { Artifacts } from './artifacts.ts';
 import { type Config, ConfigError } from './config.ts';
+import { FleetOverlay } from './fleet-overlay.ts';
 import { Follower } from './follower.ts';
 import { ReleaseFaults } from './release-faults.ts';
 import { Renewal } from './renewal.ts';
@@ -54,6 +55,8 @@ export class MeshNode implements AsyncDisposable {
   readonly renewal: Renewal | undefined;
   /** This node among the certified members; undefined in a fleet without certificates. */
   readonly presence: Presence | undefined;
+  /** Undefined where none is wanted. */
+  readonly overlay: FleetOverlay | undefined;
   /** On a node that admits. */
   readonly reception: Reception | undefined;
   /** Whether background downloads go on now, and when they do next; undefined when they do at any hour. */
@@ -75,6 +78,7 @@ export class MeshNode implements AsyncDisposable {
     this.membership = parts.membership;
     this.renewal = parts.renewal;
     this.presence = parts.presence;
+    this.overlay = parts.overlay;
     this.reception = parts.reception;
     this.background = parts.background;
     this.#stack = stack;
@@ -109,11 +113,13 @@ export class MeshNode implements AsyncDisposable {
       ),
     );
     const background = backgroundOf(config, log);
+    const overlay = await FleetOverlay.open({ config, membership, log });
+    if (overlay !== undefined) stack.use(overlay);
     const swarm = stack.use(
       await openSwarm({ config, log, metrics, store, roster, membership, identity, description, background }),
     );
     artifacts = new Artifacts({ store, swarm, log });
-    const parts = { identity, member, roster, store, swarm, artifacts, keys, membership, background };
+    const parts = { identity, member, roster, store, swarm, artifacts, keys, membership, overlay, background };
     if (trustRoot === undefined) {
       log.warn('fleet description names no trust root: releases are neither followed nor booted', {
         fleet: config.fleet,
@@ -129,7 +135,7 @@ export class MeshNode implements AsyncDisposable {
     );
     const repository = repositoryOf(config);
     const renewal = keys && stack.use(await Renewal.open({ keys, repository, channels, log }));
-    const enrolled = await openEnrolment({ config, log, identity, membership, swarm, channels, trustRoot });
+    const enrolled = await openEnrolment({ config, log, identity, membership, overlay, swarm, channels, trustRoot });
     if (enrolled.presence !== undefined) stack.use(enrolled.presence);
     if (enrolled.reception !== undefined) stack.use(enrolled.reception);
     const faults = stack.use(new ReleaseFaults({ channels, blame: (peer) => swarm.offend(peer) }));
@@ -259,18 +265,20 @@ interface EnrolmentParts extends Pick<Deps, 'config' | 'log'> {
   readonly identity: Identity;
   readonly membership: Membership;
   readonly swarm: Swarm;
+  readonly overlay: FleetOverlay | undefined;
   readonly channels: Channels;
   readonly trustRoot: Buffer;
 }
 
 /** Keeps this node a member, and admits others where it may. */
-async function openEnrolment({ config, log, identity, membership, swarm, channels, trustRoot }: EnrolmentParts) {
+async function openEnrolment(parts: EnrolmentParts) {
+  const { config, log, identity, membership, overlay, swarm, channels, trustRoot } = parts;
   const { certified } = membership;
   if (certified === undefined) {
     channels.on('trust:new', () => log.warn('the fleet admits by certificate from now on: restart this agent'));
     return { presence: undefined, reception: undefined };
   }
-  const presence = new Presence({ membership, certified, identity, swarm, log });
+  const presence = new Presence({ membership, certified, identity, swarm, overlay, log });
   channels.on('trust:new', (trust) => presence.judge(trust));
   // It may have come while the rest was opened.
   if (!isDeepStrictEqual(channels.trust ?? certified.trust, certified.trust)) presence.judge(channels.trust);

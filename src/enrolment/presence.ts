@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { MAX_PLACES, sealBinding } from '../fleet/binding.ts';
+import { type BindingFacts, MAX_PLACES, sealBinding } from '../fleet/binding.ts';
 import type { Certificate } from '../fleet/certificate.ts';
 import { type Identity, signingKeyOf } from '../fleet/identity.ts';
 import { type MemberNetwork, MemberSync } from '../fleet/member-sync.ts';
@@ -22,11 +22,20 @@ export interface MemberSwarm {
   offend(peerId: string): void;
 }
 
+/** The WireGuard interface, as far as others must know of it, and it of them. */
+export interface MemberOverlay {
+  /** Where its packets may be sent. */
+  endpoints(): string[];
+  /** Somebody joined, left or moved. */
+  update(): void;
+}
+
 interface Deps {
   readonly membership: Membership;
   readonly certified: Certified;
   readonly identity: Identity;
   readonly swarm: MemberSwarm;
+  readonly overlay?: MemberOverlay | undefined;
   readonly log: Log;
 }
 
@@ -103,10 +112,11 @@ export class Presence implements AsyncDisposable {
   }
 
   async #look(): Promise<void> {
-    const { membership, swarm, log } = this.#deps;
+    const { membership, swarm, overlay, log } = this.#deps;
     for (const peerId of swarm.connected()) {
       if (membership.member(peerId) === undefined) this.#part(peerId, 'its certificate is over');
     }
+    overlay?.update();
     await this.#tell();
     const missed = membership.isDue() && !(await this.#ask());
     const again = missed && this.#saidDue;
@@ -119,16 +129,17 @@ export class Presence implements AsyncDisposable {
 
   /** Says where this node is, when that has changed. */
   async #tell(): Promise<void> {
-    const { certified, membership, identity, swarm } = this.#deps;
+    const { certified, membership, identity, swarm, overlay } = this.#deps;
     if (membership.own === undefined) return;
     const addresses = outside(swarm.addresses()).slice(0, MAX_PLACES);
-    const text = addresses.join(' ');
+    const endpoints = overlay?.endpoints() ?? [];
+    const text = placesOf({ addresses, endpoints });
     if (text === this.#told) return;
     const before = certified.members.binding(identity.peerId);
     this.#told = text;
-    if (before?.addresses.join(' ') === text) return;
+    if (before !== undefined && placesOf(before) === text) return;
     const sequence = Math.max(Date.now(), (before?.sequence ?? 0) + 1);
-    const facts = { peerId: identity.peerId, addresses, endpoints: [], sequence };
+    const facts = { peerId: identity.peerId, addresses, endpoints, sequence };
     await this.sync.say(sealBinding(facts, signingKeyOf(identity), certified.members.trust.fleetId).bytes);
   }
 
@@ -176,7 +187,8 @@ export class Presence implements AsyncDisposable {
   }
 
   #changed({ joined, renewed, left, bound }: MemberChange): void {
-    const { membership, certified, log } = this.#deps;
+    const { membership, certified, overlay, log } = this.#deps;
+    overlay?.update();
     for (const { peerId, name, site } of joined) log.info('member joined', { peer: peerId, name, site });
     for (const { peerId } of left) {
       const fault = certified.members.fault(peerId);
@@ -198,6 +210,10 @@ export class Presence implements AsyncDisposable {
     this.#deps.log.info('parted from a peer', { peer: peerId, why });
     this.#deps.swarm.part(peerId, why);
   }
+}
+
+function placesOf({ addresses, endpoints }: Pick<BindingFacts, 'addresses' | 'endpoints'>): string {
+  return [...addresses, ...endpoints].join(' ');
 }
 
 /** Without peer ids, and without the loopback's unless there are no others. */

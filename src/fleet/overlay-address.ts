@@ -18,6 +18,12 @@ export function siteNetwork(fleetId: Uint8Array, siteNumber: number): string {
   return `${spell([...siteGroups(fleetId, siteNumber), 0, 0, 0, 0])}/64`;
 }
 
+/** The /48 of all sites. */
+export function fleetNetwork(fleetId: Uint8Array): string {
+  const [a = 0, b = 0, c = 0] = siteGroups(fleetId, 0);
+  return `${spell([a, b, c, 0, 0, 0, 0, 0])}/48`;
+}
+
 function siteGroups(fleetId: Uint8Array, siteNumber: number): number[] {
   if (fleetId.length !== FLEET_ID_BYTES) throw new RangeError(`a fleet id has ${FLEET_ID_BYTES} bytes`);
   if (!Number.isInteger(siteNumber) || siteNumber < 0 || siteNumber > 0xffff) {

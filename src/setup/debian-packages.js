@@ -16,6 +16,8 @@ export const debianPackages = {
   'squashfs-tools': { file: '/usr/bin/mksquashfs', why: 'root file systems' },
   'busybox-static': { file: '/bin/busybox', why: 'the userland of the initramfs' },
   'signify-openbsd': { file: '/usr/bin/signify-openbsd', why: 'the release check inside the initramfs' },
+  'wireguard-tools': { file: '/usr/bin/wg', why: 'the WireGuard interface of members' },
+  'wireguard-go': { file: '/usr/bin/wireguard-go', why: 'that interface where the kernel has no WireGuard' },
   kmod: { file: '/sbin/modinfo', why: 'kernel modules of the initramfs' },
   'xz-utils': { file: '/usr/bin/xz', why: 'Debian packages compressed by it' },
   cpio: { file: '/usr/bin/cpio', why: 'tests compare our archives with it' },

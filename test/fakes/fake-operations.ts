@@ -61,6 +61,7 @@ export function fakeOperations(overrides: Partial<Operations> = {}): Operations 
       addresses: ['/ip4/192.0.2.1/tcp/4003'],
     }),
     members: async () => ({ members: [member] }),
+    overlay: async () => ({ state: 'off' }),
     revoke: async () => ({ ...member, state: 'revoked' }),
     limit: async () => ({ down: 2_500_000 }),
     ...overrides,

@@ -22,8 +22,9 @@ async function world(t: TestContext) {
     for (const each of open) await each[Symbol.asyncDispose]();
     await rm(folder, { recursive: true, force: true });
   });
-  const node = (id: string, trust = fleet.trust) => {
+  const node = (id: string, { trust = fleet.trust, known = [] as Uint8Array[] } = {}) => {
     const members = new Members({ trust, now: () => T0 + DAY_S });
+    for (const bytes of known) members.hear(bytes);
     const store = new MemberStore(join(folder, id), { log: silentLog }, { settleMs: 1 });
     const changes: MemberChange[] = [];
     const blamed: string[] = [];
@@ -67,9 +68,8 @@ suite('member sync', () => {
 
   test('who meets after a partition has all that the other has, asks for what differs alone, and passes it on', async (t) => {
     const { network, node } = await world(t);
-    const [a, b, c] = [node('a'), node('b'), node('c')];
-    for (const { bytes } of certificates.slice(0, 40)) await a.sync.say(bytes);
-    for (const { bytes } of certificates.slice(30)) await b.sync.say(bytes);
+    const all = certificates.map(({ bytes }) => bytes);
+    const [a, b, c] = [node('a', { known: all.slice(0, 40) }), node('b', { known: all.slice(30) }), node('c')];
     await b.sync.say(fleet.revoke(ids[0] ?? '').bytes);
     network.link('b', 'c');
     await until(() => c.members.members.length === 30);
@@ -108,7 +108,7 @@ suite('member sync', () => {
     honest.network.gossip(forged, 'liar');
     await until(() => honest.blamed.length > 0);
     assert.deepEqual(honest.blamed, ['liar']);
-    const behind = node('behind', { ...fleet.trust, issuers: [] });
+    const behind = node('behind', { trust: { ...fleet.trust, issuers: [] } });
     network.link('honest', 'behind');
     await honest.sync.say(second.bytes);
     await new Promise((resolve) => setTimeout(resolve, 30));

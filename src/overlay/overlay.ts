@@ -1,0 +1,131 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Log } from '../observe/log.ts';
+import { difference, type Trial } from './difference.ts';
+import type { PeerDump } from './dump.ts';
+import { type InterfaceOptions, WireguardInterface } from './interface.ts';
+import type { PlannedPeer } from './peer-plan.ts';
+
+export interface OverlayDeps {
+  /** Whom the interface is to know now. */
+  plan(): readonly PlannedPeer[];
+  readonly log: Log;
+}
+
+export interface OverlayOptions extends InterfaceOptions {
+  /** Sent to every peer when nothing else is, seconds: for nodes behind NAT. 0 for none. @default 0 */
+  readonly keepalive?: number;
+  /** The interface is compared with the plan this often, milliseconds. @default 5000 */
+  readonly lookMs?: number;
+}
+
+export interface OverlayStatus {
+  readonly interface: string;
+  readonly driver: 'kernel' | 'userspace';
+  readonly port: number;
+  readonly address: string;
+  readonly publicKey: string;
+  readonly peers: readonly PeerDump[];
+}
+
+/** A lost interface is made anew after so long, milliseconds. */
+const AGAIN_MS = 2_000;
+/** Sessions that are begun with one look. */
+const AT_ONCE = 32;
+/** Changes that come together are made together, milliseconds. */
+const SETTLE_MS = 50;
+
+/** Keeps this node's WireGuard interface as the plan says: what others change on it is set right again. */
+export class Overlay implements AsyncDisposable {
+  readonly #deps: OverlayDeps;
+  readonly #options: Required<Pick<OverlayOptions, 'keepalive' | 'lookMs'>> & OverlayOptions;
+  readonly #over = new AbortController();
+  readonly #running: Promise<void>;
+  #interface: WireguardInterface;
+  #trials: ReadonlyMap<string, Trial> = new Map();
+  #wake: () => void = () => undefined;
+  #woken = false;
+
+  private constructor(deps: OverlayDeps, options: OverlayOptions, made: WireguardInterface) {
+    this.#deps = deps;
+    this.#options = { keepalive: 0, lookMs: 5_000, ...options };
+    this.#interface = made;
+    this.#running = this.#run();
+  }
+
+  /** The interface is as planned when it resolves. Rejects with `OverlayUnavailable` and `CommandFailed`. */
+  static async open(deps: OverlayDeps, options: OverlayOptions): Promise<Overlay> {
+    const overlay = new Overlay(deps, options, await WireguardInterface.open(options, deps));
+    await overlay.#apply();
+    return overlay;
+  }
+
+  /** The plan may be another one now. */
+  update(): void {
+    this.#woken = true;
+    this.#wake();
+  }
+
+  async status(): Promise<OverlayStatus> {
+    const { publicKey, listenPort, peers } = await this.#interface.show();
+    const { name, driver } = this.#interface;
+    return { interface: name, driver, port: listenPort, address: this.#options.address, publicKey, peers };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#over.abort(new DOMException('the overlay is closed', 'AbortError'));
+    this.#wake();
+    await this.#running;
+    await this.#interface[Symbol.asyncDispose]();
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#over;
+    const { log } = this.#deps;
+    while (!signal.aborted) {
+      const lost = await this.#rest();
+      if (signal.aborted) return;
+      try {
+        if (lost) await this.#reopen();
+        await this.#apply();
+      } catch (error) {
+        log.error('overlay interface is not as it should be', { interface: this.#interface.name, error });
+        await delay(AGAIN_MS, undefined, { signal, ref: false }).catch(() => undefined);
+      }
+    }
+  }
+
+  /** Until there is something to look at; true when the interface is gone. */
+  async #rest(): Promise<boolean> {
+    const woken = Promise.withResolvers<false>();
+    this.#wake = () => woken.resolve(false);
+    if (this.#woken || this.#over.signal.aborted) woken.resolve(false);
+    const timer = setTimeout(woken.resolve, this.#options.lookMs, false).unref();
+    const lost = await Promise.race([woken.promise, this.#interface.gone.then(() => true)]);
+    clearTimeout(timer);
+    if (this.#woken)
+      await delay(SETTLE_MS, undefined, { signal: this.#over.signal, ref: false }).catch(() => undefined);
+    this.#woken = false;
+    return lost;
+  }
+
+  async #reopen(): Promise<void> {
+    this.#deps.log.error('overlay interface was lost, and is made anew', { interface: this.#interface.name });
+    await this.#interface[Symbol.asyncDispose]();
+    this.#trials = new Map();
+    this.#interface = await WireguardInterface.open(this.#options, this.#deps);
+  }
+
+  async #apply(): Promise<void> {
+    const dump = await this.#interface.show();
+    const clocks = { now: performance.now(), time: Date.now() / 1000 };
+    const { keepalive } = this.#options;
+    const options = { keepalive, atOnce: AT_ONCE, ...clocks };
+    const { remove, set, trials } = difference(dump, this.#deps.plan(), this.#trials, options);
+    if (remove.length > 0) await this.#interface.remove(remove);
+    if (set.length > 0) await this.#interface.set(set);
+    this.#trials = trials;
+    if (remove.length + set.length > 0) {
+      this.#deps.log.info('overlay peers changed', { set: set.length, removed: remove.length });
+    }
+  }
+}

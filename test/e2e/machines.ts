@@ -1,0 +1,121 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { PeerLine } from '../../src/admin/operations.ts';
+import { connect, createNamespace, type Namespace } from '../../src/lab/namespace.ts';
+import { type CliProcess, type CliRun, startCli } from '../cli/run-cli.ts';
+
+const PATIENCE_MS = 20_000;
+
+/** Machines on one switch, each with a namespace and a data directory: what a user has before the first command. */
+export class Machines implements AsyncDisposable {
+  readonly folder: string;
+  readonly #prefix: string;
+  readonly #namespaces: ReadonlyMap<string, Namespace>;
+  readonly #env: (name: string) => Record<string, string>;
+  readonly #agents = new Map<string, CliProcess>();
+  readonly #stack: AsyncDisposableStack;
+
+  private constructor(facts: {
+    folder: string;
+    prefix: string;
+    namespaces: ReadonlyMap<string, Namespace>;
+    env: (name: string) => Record<string, string>;
+    stack: AsyncDisposableStack;
+  }) {
+    this.folder = facts.folder;
+    this.#prefix = facts.prefix;
+    this.#namespaces = facts.namespaces;
+    this.#env = facts.env;
+    this.#stack = facts.stack;
+  }
+
+  /** The n-th of `names` has the address 10.77.9.n. */
+  static async open(
+    label: string,
+    names: readonly string[],
+    env: (name: string) => Record<string, string> = () => ({}),
+  ): Promise<Machines> {
+    const prefix = `bm-${label}${process.pid}-`;
+    const folder = await mkdtemp(join(tmpdir(), 'bm-machines-'));
+    await using stack = new AsyncDisposableStack();
+    stack.defer(() => rm(folder, { recursive: true, force: true }));
+    const hub = stack.use(await createNamespace(`${prefix}hub`));
+    await hub.addBridge('br0');
+    const namespaces = new Map<string, Namespace>();
+    for (const [index, name] of names.entries()) {
+      const namespace = stack.use(await createNamespace(prefix + name));
+      const end = { namespace, interface: 'eth0', addresses: [`10.77.9.${index + 1}/24`] };
+      await connect(end, { namespace: hub, interface: `p${index}`, bridge: 'br0' });
+      namespaces.set(name, namespace);
+    }
+    return new Machines({ folder, prefix, namespaces, env, stack: stack.move() });
+  }
+
+  namespace(name: string): Namespace {
+    const namespace = this.#namespaces.get(name);
+    assert.ok(namespace, `no machine ${name}`);
+    return namespace;
+  }
+
+  start(name: string, ...args: readonly string[]): CliProcess {
+    const common = { BOOTMESH_LOG_LEVEL: 'warn', NODE_COMPILE_CACHE: join(this.folder, 'code') };
+    const env = { BOOTMESH_DATA: join(this.folder, name), ...common, ...this.#env(name) };
+    return startCli(args, { namespace: this.#prefix + name, env });
+  }
+
+  async run(name: string, ...args: readonly string[]): Promise<CliRun> {
+    return await this.start(name, ...args).done;
+  }
+
+  /** The last line of what the command says with `--json`; it must succeed. */
+  async json<T>(name: string, ...args: readonly string[]): Promise<T> {
+    const run = await this.run(name, ...args, '--json');
+    assert.equal(run.code, 0, run.stdout + run.stderr);
+    return run.json() as T;
+  }
+
+  async up(name: string, args: readonly string[] = ['up']): Promise<void> {
+    const agent = this.start(name, ...args);
+    this.#agents.set(name, agent);
+    await agent.waitFor(/is up on/);
+  }
+
+  async down(name: string, signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    this.#agents.get(name)?.child.kill(signal);
+    await this.#agents.get(name)?.done;
+  }
+
+  /** Names of those that are connected, sorted. */
+  async peersOf(name: string): Promise<string[]> {
+    const { peers } = await this.json<{ peers: PeerLine[] }>(name, 'peers');
+    return peers.flatMap((peer) => (peer.connected ? (peer.name ?? peer.peerId) : [])).toSorted();
+  }
+
+  /** Milliseconds that it took. */
+  async untilPeers(name: string, expected: readonly string[]): Promise<number> {
+    const from = performance.now();
+    for (;;) {
+      const peers = await this.peersOf(name);
+      if (peers.join() === expected.toSorted().join()) return performance.now() - from;
+      assert.ok(performance.now() - from < PATIENCE_MS, `${name} has ${peers}, and not ${expected}`);
+      await delay(100);
+    }
+  }
+
+  async invite(name: string, ...args: readonly string[]): Promise<string> {
+    return (await this.json<{ token: string }>(name, 'fleet', 'invite', ...args)).token;
+  }
+
+  /** Joins the fleet of `host` as `name`, and starts. */
+  async join(name: string, host: string, ...args: readonly string[]): Promise<void> {
+    await this.json(name, 'join', await this.invite(host, ...args), '--name', name);
+    await this.up(name);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+}

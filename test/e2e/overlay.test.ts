@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { MemberLine, OverlayLine } from '../../src/admin/operations.ts';
+import { missingRequirements } from '../../src/lab/requirements.ts';
+import { parseDump } from '../../src/overlay/dump.ts';
+import { Machines } from './machines.ts';
+
+const missing = await missingRequirements();
+const skip = missing.length > 0 && missing.join('; ');
+const NAMES = ['alpha', 'beta', 'gamma'] as const;
+type Name = (typeof NAMES)[number];
+/** The control sockets of wireguard-go are shared by all namespaces. */
+const interfaceOf = (name: string) => `bm${process.pid % 100_000}${name[0]}`;
+
+let machines: Machines;
+
+before(async () => {
+  if (skip) return;
+  machines = await Machines.open('o', NAMES, (name) => ({
+    BOOTMESH_OVERLAY_MODE: 'userspace',
+    BOOTMESH_OVERLAY_INTERFACE: interfaceOf(name),
+  }));
+});
+after(() => machines?.[Symbol.asyncDispose]());
+
+/** What WireGuard itself says: of each peer what it may send, sorted. */
+async function allowed(name: Name): Promise<string[]> {
+  const { stdout } = await machines.namespace(name).run(['wg', 'show', interfaceOf(name), 'dump']);
+  return parseDump(stdout)
+    .peers.map(({ allowedIps }) => allowedIps.join())
+    .toSorted();
+}
+
+async function addresses(): Promise<Record<string, string>> {
+  const { members } = await machines.json<{ members: MemberLine[] }>('alpha', 'fleet', 'ls');
+  return Object.fromEntries(members.map(({ name, self, address }) => [self ? 'alpha' : name, address]));
+}
+
+async function until(met: () => Promise<boolean>, what: string, ms = 15_000): Promise<number> {
+  const from = performance.now();
+  while (!(await met())) {
+    assert.ok(performance.now() - from < ms, `not within ${ms} ms: ${what}`);
+    await delay(100);
+  }
+  return performance.now() - from;
+}
+
+/** By WireGuard alone: the node's own page of status, at its address in the overlay. */
+async function reaches(from: Name, address: string | undefined): Promise<boolean> {
+  const argv = ['curl', '--silent', '--fail', '--max-time', '3', `http://[${address}]:8080/status`];
+  return await machines
+    .namespace(from)
+    .run(argv)
+    .then(
+      () => true,
+      () => false,
+    );
+}
+
+describe('the overlay of a site', { skip, timeout: 120_000 }, () => {
+  it('knows exactly the site’s members, each by its own address, and carries packets between all pairs', async () => {
+    await machines.up('alpha');
+    await machines.join('beta', 'alpha');
+    await machines.join('gamma', 'alpha');
+    const address = await addresses();
+    for (const name of NAMES) {
+      const others = NAMES.filter((other) => other !== name).map((other) => `${address[other]}/128`);
+      const right = async () => (await allowed(name)).join() === others.toSorted().join();
+      await until(right, `${name} has the peers ${others}`);
+      for (const other of NAMES)
+        if (other !== name) assert.ok(await reaches(name, address[other]), `${name} → ${other}`);
+    }
+    const status = await machines.json<OverlayLine>('gamma', 'overlay', 'status');
+    assert.partialDeepStrictEqual(status, { state: 'up', driver: 'userspace', address: `${address['gamma']}/128` });
+    assert.deepEqual(
+      status.peers?.map(({ path }) => path),
+      ['direct', 'direct'],
+    );
+    assert.ok(status.peers?.every(({ bytesIn, handshakeAt }) => bytesIn > 0 && handshakeAt !== undefined));
+  });
+
+  it('what others do to the interface is set right again, and the sessions of the rest go on', async () => {
+    const before = await allowed('alpha');
+    const { peers = [] } = await machines.json<OverlayLine>('alpha', 'overlay', 'status');
+    const [beta, gamma] = ['beta', 'gamma'].map((name) => peers.find((peer) => peer.name === name));
+    assert.ok(beta && gamma);
+    const set = (...args: string[]) => machines.namespace('alpha').run(['wg', 'set', interfaceOf('alpha'), ...args]);
+    await set('peer', beta.publicKey, 'allowed-ips', '::/0');
+    const stranger = Buffer.alloc(32, 9).toString('base64');
+    await set('peer', stranger, 'allowed-ips', gamma.allowedIps.join());
+    await until(async () => (await allowed('alpha')).join() === before.join(), 'as it was');
+    assert.ok(await reaches('gamma', (await addresses())['alpha']));
+    const after = await machines.json<OverlayLine>('alpha', 'overlay', 'status');
+    const same = after.peers?.find(({ name }) => name === 'gamma');
+    assert.equal(same?.handshakeAt, gamma.handshakeAt, 'gamma’s session is the one of before');
+  });
+
+  it('a machine whose wireguard-go dies has its interface again within seconds', async () => {
+    const pids = async () => {
+      const argv = ['pgrep', '-f', `foreground ${interfaceOf('beta')}$`];
+      const { stdout } = await machines
+        .namespace('beta')
+        .run(argv)
+        .catch(() => ({ stdout: '' }));
+      return stdout.trim();
+    };
+    const before = await pids();
+    process.kill(Number(before), 'SIGKILL');
+    const address = await addresses();
+    await until(async () => ![before, ''].includes(await pids()), 'another process');
+    await until(() => reaches('alpha', address['beta']), 'beta is back');
+  });
+
+  it('one that is revoked loses its tunnel within seconds, and nobody else does', async () => {
+    const address = await addresses();
+    assert.ok(await reaches('gamma', address['beta']));
+    await machines.json('alpha', 'fleet', 'revoke', 'beta');
+    const [ms] = await Promise.all(
+      (['alpha', 'gamma'] as const).map((name) =>
+        until(async () => (await allowed(name)).length === 1, `${name} forgets beta`, 5_000),
+      ),
+    );
+    assert.ok(ms !== undefined);
+    assert.ok(!(await reaches('beta', address['gamma'])), 'beta gets nothing more');
+    assert.ok(await reaches('alpha', address['gamma']));
+    await Promise.all(NAMES.map((name) => machines.down(name)));
+    for (const name of NAMES) {
+      const { stdout } = await machines.namespace(name).run(['ip', '-brief', 'link']);
+      assert.ok(!stdout.includes(interfaceOf(name)), 'an agent that ends takes its interface away');
+    }
+  });
+});
