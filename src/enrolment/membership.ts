@@ -14,6 +14,7 @@ import { loadWireguardKey, type WireguardKey } from '../fleet/wireguard-key.ts';
 import type { Log } from '../observe/log.ts';
 import type { FleetKeys } from '../release/fleet-keys.ts';
 import type { KnownMember, Member } from '../swarm/membership.ts';
+import { acquaintances } from './acquaintance.ts';
 
 /** What a node keeps of the fleet that it joined, in its data directory. */
 export const fleetFiles = (data: string) => ({
@@ -114,11 +115,16 @@ export class Membership {
     return this.#roster.member(peerId) ?? this.certified?.members.member(peerId);
   }
 
-  /** All that can be dialled. */
+  /** Those to keep connected to: all of the description, and of the certified ones as many as one node needs. */
   get members(): KnownMember[] {
-    const { members } = this.certified ?? {};
-    const certified = members?.members.flatMap((one) => this.contact(one) ?? []) ?? [];
-    return [...this.#roster.members, ...certified];
+    return [...this.#roster.members, ...this.contacts()];
+  }
+
+  /** Certified members to keep connected to, as far as they have said where they are. */
+  contacts(): KnownMember[] {
+    const { own, certified } = this;
+    if (own === undefined || certified === undefined) return [];
+    return acquaintances(own, certified.members.members).flatMap((one) => this.contact(one) ?? []);
   }
 
   /** How to reach a certified member; undefined when it has not said, or is in the description, which says itself. */

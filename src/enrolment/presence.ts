@@ -1,6 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type BindingFacts, MAX_PLACES, sealBinding } from '../fleet/binding.ts';
-import type { Certificate } from '../fleet/certificate.ts';
 import { type Identity, signingKeyOf } from '../fleet/identity.ts';
 import { type MemberNetwork, MemberSync } from '../fleet/member-sync.ts';
 import type { MemberChange } from '../fleet/members.ts';
@@ -18,6 +17,8 @@ export interface MemberSwarm {
   /** Peer ids of all that are connected, members or not any more. */
   connected(): string[];
   meet(member: KnownMember): void;
+  /** It is dialled no more; a connection to it may go on. */
+  forgo(peerId: string): void;
   part(peerId: string, why: string): void;
   offend(peerId: string): void;
 }
@@ -50,6 +51,7 @@ const ASK_MS = 5_000;
 /** A peer that did not renew the certificate is asked again after so long, milliseconds. */
 const AGAIN_MS = 60_000;
 const MAX_ASKED = 1024;
+const MEET_MS = 100;
 
 /**
  * A node's place among the members while it runs: tells them where it is, hears where they are, meets who joins, parts
@@ -64,6 +66,9 @@ export class Presence implements AsyncDisposable {
   /** Peers that did not renew the certificate, and when they were asked. */
   readonly #asked = new Map<string, number>();
   #saidDue = false;
+  #meeting: NodeJS.Timeout | undefined;
+  /** Whom the swarm was told to keep connected to, and where. */
+  readonly #met = new Map<string, string>();
 
   constructor(deps: Deps, { lookMs = 10_000 }: Partial<PresenceOptions> = {}) {
     this.#deps = deps;
@@ -96,6 +101,7 @@ export class Presence implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#over.abort(new DOMException('the agent stops', 'AbortError'));
+    clearTimeout(this.#meeting);
     await this.#running;
     await this.sync[Symbol.asyncDispose]();
     await this.#deps.certified.store[Symbol.asyncDispose]();
@@ -189,21 +195,34 @@ export class Presence implements AsyncDisposable {
   #changed({ joined, renewed, left, bound }: MemberChange): void {
     const { membership, certified, overlay, log } = this.#deps;
     overlay?.update();
-    for (const { peerId, name, site } of joined) log.info('member joined', { peer: peerId, name, site });
+    for (const { peerId, name, site } of joined) log.debug('member joined', { peer: peerId, name, site });
     for (const { peerId } of left) {
       const fault = certified.members.fault(peerId);
       // A description may list it all the same.
       if (membership.member(peerId) === undefined)
         this.#part(peerId, `no member any more: ${fault ?? 'not vouched for'}`);
     }
-    const moved = bound && certified.members.member(bound.peerId);
-    for (const one of [...joined, ...renewed, ...(moved ? [moved] : [])]) this.#meet(one);
+    if (joined.length + renewed.length + left.length > 0 || bound !== undefined) this.#meetSoon();
   }
 
-  #meet(certificate: Certificate): void {
-    const contact = this.#deps.membership.contact(certificate);
-    if (certificate.peerId === this.#deps.identity.peerId) return;
-    if (contact !== undefined && this.#deps.certified.members.member(contact.peerId)) this.#deps.swarm.meet(contact);
+  /** Many may join in one moment: whom to meet is decided once they have. */
+  #meetSoon(): void {
+    this.#meeting ??= setTimeout(() => {
+      this.#meeting = undefined;
+      const contacts = this.#deps.membership.contacts();
+      const wanted = new Set(contacts.map(({ peerId }) => peerId));
+      for (const peerId of this.#met.keys()) {
+        if (wanted.has(peerId)) continue;
+        this.#met.delete(peerId);
+        this.#deps.swarm.forgo(peerId);
+      }
+      for (const contact of contacts) {
+        const places = contact.addresses.join(' ');
+        if (this.#met.get(contact.peerId) === places) continue;
+        this.#met.set(contact.peerId, places);
+        this.#deps.swarm.meet(contact);
+      }
+    }, MEET_MS);
   }
 
   #part(peerId: string, why: string): void {

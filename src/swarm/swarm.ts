@@ -208,6 +208,11 @@ export class Swarm implements AsyncDisposable {
     this.#parts.dialer.meet(member);
   }
 
+  /** It is dialled no more; a connection to it may go on. */
+  forgo(peerId: string): void {
+    this.#parts.dialer.forget(peerId);
+  }
+
   /** It is no member any more: its connections end now, and it is dialled no more. */
   part(peerId: string, why: string): void {
     this.#parts.dialer.forget(peerId);

@@ -65,6 +65,7 @@ async function scene(t: TestContext) {
       addresses: () => addresses.map((address) => `${address}/p2p/${identity.peerId}`),
       connected: () => documents.peers(),
       meet: (member: KnownMember) => met.push(member),
+      forgo: () => undefined,
       part: (peer: string, why: string) => parted.push(`${peer} ${why}`),
       offend: () => assert.fail('nobody lies here'),
     };
