@@ -62,6 +62,7 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
   agent: {
     may: [
       'admin',
+      'admission',
       'enrolment',
       'overlay',
       'host',

@@ -55,6 +55,8 @@ export class AdminClient implements Operations {
   verify = this.#asking('verify');
   limit = this.#asking('limit');
   invite = this.#asking('invite');
+  pending = this.#asking('pending');
+  approve = this.#asking('approve');
   members = this.#asking('members');
   overlay = this.#asking('overlay');
   revoke = this.#asking('revoke');

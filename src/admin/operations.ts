@@ -72,6 +72,14 @@ export const operationInputs = {
       .max(30 * 86_400, 'is 30 days at most')
       .optional(),
   }),
+  pending: z.strictObject({}),
+  /** A peer id, or a name of one that waits; without a site, that of this node. */
+  approve: z.strictObject({
+    machine: z.string().min(1).max(128),
+    site: memberName.optional(),
+    name: memberName.optional(),
+    roles: z.array(z.string().max(32)).max(8).optional(),
+  }),
   members: z.strictObject({}),
   overlay: z.strictObject({}),
   /** A name or a peer id. */
@@ -228,6 +236,17 @@ export interface InviteResult {
   readonly addresses: readonly string[];
 }
 
+export interface PendingLine {
+  readonly peerId: string;
+  /** What it calls itself. */
+  readonly name: string;
+  /** What it says that it is known by: `mac:…`, `serial:…`, `uuid:…`. */
+  readonly machine: readonly string[];
+  /** ISO times. */
+  readonly firstAt: string;
+  readonly lastAt: string;
+}
+
 export interface MemberLine {
   readonly peerId: string;
   readonly name: string;
@@ -295,6 +314,13 @@ export interface Operations {
   verify(input: OperationInput<'verify'>, options: OperationOptions): Promise<VerifyResult>;
   /** Lets one machine join this node's fleet. */
   invite(input: OperationInput<'invite'>, options: OperationOptions): Promise<InviteResult>;
+  /** Machines without a token that wait to be let in. */
+  pending(
+    input: OperationInput<'pending'>,
+    options: OperationOptions,
+  ): Promise<{ readonly pending: readonly PendingLine[] }>;
+  /** Lets one of them in, the next time it asks. */
+  approve(input: OperationInput<'approve'>, options: OperationOptions): Promise<PendingLine>;
   /** All who have, or had, a certificate of this node's fleet. */
   members(
     input: OperationInput<'members'>,

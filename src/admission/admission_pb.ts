@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file admission/admission.proto.
  */
 export const file_admission_admission: GenFile = /*@__PURE__*/
-  fileDesc("ChlhZG1pc3Npb24vYWRtaXNzaW9uLnByb3RvEhJib290bWVzaC5hZG1pc3Npb24iYwoFVG9rZW4SEwoLcm9vdF9kaWdlc3QYASABKAwSDwoHcGVlcl9pZBgCIAEoCRIRCglhZGRyZXNzZXMYAyADKAkSDgoGc2VjcmV0GAQgASgMEhEKCW5vdF9hZnRlchgFIAEoBCI8CgVLbm9jaxIOCgZzZWNyZXQYASABKAwSDAoEbmFtZRgCIAEoCRIVCg13aXJlZ3VhcmRfa2V5GAMgASgMImAKCUNoYWxsZW5nZRINCgNrZXkYASABKAxIABIuCgdyZWZ1c2FsGAIgASgLMhsuYm9vdG1lc2guYWRtaXNzaW9uLlJlZnVzYWxIABIMCgR0aW1lGAMgASgEQgYKBHNheXMiFAoFUHJvb2YSCwoDbWFjGAEgASgMInEKB1ZlcmRpY3QSLgoHd2VsY29tZRgBIAEoCzIbLmJvb3RtZXNoLmFkbWlzc2lvbi5XZWxjb21lSAASLgoHcmVmdXNhbBgCIAEoCzIbLmJvb3RtZXNoLmFkbWlzc2lvbi5SZWZ1c2FsSABCBgoEc2F5cyJcCgdXZWxjb21lEgwKBHJvb3QYASABKAwSLwoJZG9jdW1lbnRzGAIgAygLMhwuYm9vdG1lc2guYWRtaXNzaW9uLkRvY3VtZW50EhIKCnN0YXRlbWVudHMYAyADKAwiJwoIRG9jdW1lbnQSDAoEbmFtZRgBIAEoCRINCgVieXRlcxgCIAEoDCIqCgdSZWZ1c2FsEg4KBnJlYXNvbhgBIAEoCRIPCgdtZXNzYWdlGAIgASgJYgZwcm90bzM");
+  fileDesc("ChlhZG1pc3Npb24vYWRtaXNzaW9uLnByb3RvEhJib290bWVzaC5hZG1pc3Npb24iYwoFVG9rZW4SEwoLcm9vdF9kaWdlc3QYASABKAwSDwoHcGVlcl9pZBgCIAEoCRIRCglhZGRyZXNzZXMYAyADKAkSDgoGc2VjcmV0GAQgASgMEhEKCW5vdF9hZnRlchgFIAEoBCJNCgVLbm9jaxIOCgZzZWNyZXQYASABKAwSDAoEbmFtZRgCIAEoCRIVCg13aXJlZ3VhcmRfa2V5GAMgASgMEg8KB21hY2hpbmUYBCADKAkiYAoJQ2hhbGxlbmdlEg0KA2tleRgBIAEoDEgAEi4KB3JlZnVzYWwYAiABKAsyGy5ib290bWVzaC5hZG1pc3Npb24uUmVmdXNhbEgAEgwKBHRpbWUYAyABKARCBgoEc2F5cyIUCgVQcm9vZhILCgNtYWMYASABKAwicQoHVmVyZGljdBIuCgd3ZWxjb21lGAEgASgLMhsuYm9vdG1lc2guYWRtaXNzaW9uLldlbGNvbWVIABIuCgdyZWZ1c2FsGAIgASgLMhsuYm9vdG1lc2guYWRtaXNzaW9uLlJlZnVzYWxIAEIGCgRzYXlzIlwKB1dlbGNvbWUSDAoEcm9vdBgBIAEoDBIvCglkb2N1bWVudHMYAiADKAsyHC5ib290bWVzaC5hZG1pc3Npb24uRG9jdW1lbnQSEgoKc3RhdGVtZW50cxgDIAMoDCInCghEb2N1bWVudBIMCgRuYW1lGAEgASgJEg0KBWJ5dGVzGAIgASgMIioKB1JlZnVzYWwSDgoGcmVhc29uGAEgASgJEg8KB21lc3NhZ2UYAiABKAliBnByb3RvMw");
 
 /**
  * What a machine is given to join with; in base64url behind `bm1.`, with a checksum. It is secret while it can be used.
@@ -68,6 +68,8 @@ export const TokenSchema: GenMessage<Token> = /*@__PURE__*/
  */
 export type Knock = Message<"bootmesh.admission.Knock"> & {
   /**
+   * Of a token; empty without one.
+   *
    * @generated from field: bytes secret = 1;
    */
   secret: Uint8Array;
@@ -85,6 +87,13 @@ export type Knock = Message<"bootmesh.admission.Knock"> & {
    * @generated from field: bytes wireguard_key = 3;
    */
   wireguardKey: Uint8Array;
+
+  /**
+   * What the machine is known by: mac:52:54:00:12:34:56, serial:…, uuid:…
+   *
+   * @generated from field: repeated string machine = 4;
+   */
+  machine: string[];
 };
 
 /**

@@ -1,9 +1,11 @@
 import { create } from '@bufbuild/protobuf';
 import { noise } from '@chainsafe/libp2p-noise';
 import { yamux } from '@chainsafe/libp2p-yamux';
-import type { Connection, Libp2p, PrivateKey, Stream } from '@libp2p/interface';
+import type { Connection, Libp2p, PeerDiscovery, PrivateKey, Stream } from '@libp2p/interface';
+import { mdns } from '@libp2p/mdns';
 import { tcp } from '@libp2p/tcp';
 import { createLibp2p } from 'libp2p';
+import { MACHINE } from '../fleet/trust-list.ts';
 import { isWireguardProof, newWireguardKey, wireguardPublicKey } from '../fleet/wireguard-key.ts';
 import type { Log } from '../observe/log.ts';
 import {
@@ -15,7 +17,15 @@ import {
   VerdictSchema,
   WelcomeSchema,
 } from './admission_pb.ts';
-import { ADMISSION_PROTOCOL, CONVERSATION_MS, type Conversation, converse, MESSAGE_BYTES } from './protocol.ts';
+import {
+  ADMISSION_PROTOCOL,
+  CONVERSATION_MS,
+  type Conversation,
+  converse,
+  DOOR_MDNS,
+  MAX_MACHINE_IDS,
+  MESSAGE_BYTES,
+} from './protocol.ts';
 import { AdmissionRefused } from './refusal.ts';
 import { MAX_DOORS } from './token.ts';
 
@@ -26,7 +36,10 @@ export interface Applicant {
   readonly name: string;
   /** Base64. */
   readonly wireguardKey: string;
+  /** Of a token; empty without one. */
   readonly secret: Uint8Array;
+  /** What it says that it is known by: `mac:…`, `serial:…`, `uuid:…`. Proven by nothing. */
+  readonly machine: readonly string[];
 }
 
 /** What one who is let in takes along. */
@@ -51,9 +64,18 @@ export interface DoorOptions {
   readonly listen: readonly string[];
   /** At once; more wait in the kernel, briefly. @default 32 */
   readonly connections: number;
+  /** Tells machines without a token on this segment where it is. @default false */
+  readonly announce: boolean;
 }
 
-export const DOOR_DEFAULTS: DoorOptions = { listen: ['/ip4/0.0.0.0/tcp/4003', '/ip6/::/tcp/4003'], connections: 32 };
+export const DOOR_DEFAULTS: DoorOptions = {
+  listen: ['/ip4/0.0.0.0/tcp/4003', '/ip6/::/tcp/4003'],
+  connections: 32,
+  announce: false,
+};
+
+/** @libp2p/mdns asks as well as it answers; a door has nobody to ask for. */
+const ASK_MS = 3_600_000;
 
 /**
  * Where strangers knock: a libp2p node of its own, which speaks nothing but the admission protocol, to few at a time and
@@ -69,7 +91,7 @@ export class Door implements AsyncDisposable {
   }
 
   static async open(deps: DoorDeps, options: Partial<DoorOptions> = {}): Promise<Door> {
-    const { listen, connections } = { ...DOOR_DEFAULTS, ...options };
+    const { listen, connections, announce } = { ...DOOR_DEFAULTS, ...options };
     const node = await createLibp2p({
       privateKey: deps.privateKey,
       addresses: { listen: [...listen] },
@@ -85,6 +107,7 @@ export class Door implements AsyncDisposable {
         reconnectRetries: 0,
       },
       connectionMonitor: { enabled: false },
+      peerDiscovery: announce ? [announced] : [],
     });
     const door = new Door(node, deps);
     node.addEventListener('connection:open', ({ detail }) => endSoon(detail));
@@ -124,7 +147,8 @@ export class Door implements AsyncDisposable {
     const { log, consider, admit } = this.#deps;
     const { message, bytes } = await conversation.hear(KnockSchema, MESSAGE_BYTES.knock);
     const wireguardKey = Buffer.from(message.wireguardKey).toString('base64');
-    const applicant = { peerId, name: message.name, wireguardKey, secret: message.secret };
+    const machine = message.machine.slice(0, MAX_MACHINE_IDS).filter((id) => MACHINE.test(id));
+    const applicant = { peerId, name: message.name, wireguardKey, secret: message.secret, machine };
     const time = BigInt(Date.now());
     const early = refusalOf(() => consider(applicant));
     if (early !== undefined) {
@@ -151,6 +175,13 @@ export class Door implements AsyncDisposable {
       await conversation.say(VerdictSchema, create(VerdictSchema, { says: { case: 'refusal', value } }));
     }
   }
+}
+
+/** Answers by multicast DNS, and takes nothing in from there. */
+function announced(components: Parameters<ReturnType<typeof mdns>>[0]): PeerDiscovery {
+  const discovery = mdns({ serviceTag: DOOR_MDNS, interval: ASK_MS })(components);
+  discovery.dispatchEvent = () => false;
+  return discovery;
 }
 
 /** Whoever says nothing is not kept for long, and whoever has said all neither. */

@@ -4,22 +4,38 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import { noise } from '@chainsafe/libp2p-noise';
 import { yamux } from '@chainsafe/libp2p-yamux';
 import type { Libp2p, PrivateKey } from '@libp2p/interface';
+import { mdns } from '@libp2p/mdns';
 import { tcp } from '@libp2p/tcp';
-import { multiaddr } from '@multiformats/multiaddr';
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import { createLibp2p } from 'libp2p';
 import { proveWireguardKey, type WireguardKey } from '../fleet/wireguard-key.ts';
 import { ChallengeSchema, KnockSchema, ProofSchema, type Refusal, VerdictSchema } from './admission_pb.ts';
 import type { Admission } from './door.ts';
-import { ADMISSION_PROTOCOL, CONVERSATION_MS, converse, MESSAGE_BYTES } from './protocol.ts';
+import { ADMISSION_PROTOCOL, CONVERSATION_MS, converse, DOOR_MDNS, MESSAGE_BYTES } from './protocol.ts';
 import { AdmissionRefused, REFUSALS, type RefusalReason } from './refusal.ts';
-import type { Token } from './token.ts';
+
+/** A door, and what is behind it. A token says all of it. */
+export interface DoorFacts {
+  /** Hex sha256 of the fleet's root.json. */
+  readonly rootDigest: string;
+  /** Multiaddrs; without any, doors of this segment are looked for. */
+  readonly addresses: readonly string[];
+  /** The only one whose door it is; anybody's when absent, since what is behind it proves itself. */
+  readonly peerId?: string;
+  /** Of a token; empty without one. */
+  readonly secret: Uint8Array;
+  /** End of the token, seconds since 1970. */
+  readonly notAfter?: number;
+}
 
 export interface KnockFacts {
-  readonly token: Token;
+  readonly door: DoorFacts;
   readonly privateKey: PrivateKey;
   readonly wireguardKey: WireguardKey;
   /** What this machine calls itself. */
   readonly name: string;
+  /** What it is known by: see `machineIds`. */
+  readonly machine: readonly string[];
 }
 
 export interface KnockOptions {
@@ -33,14 +49,21 @@ export interface KnockOptions {
 /** Clocks that are further apart than this make a certificate look over or not begun, milliseconds. */
 const MAX_SKEW_MS = 240_000;
 const AGAIN_MS = 1_000;
+/** How often doors of the segment are asked for, milliseconds, and how many are listened to. */
+const LOOK_MS = 2_000;
+const MAX_DOORS = 8;
+/** What may be another answer in a moment. */
+const AGAIN: ReadonlySet<RefusalReason> = new Set(['busy', 'pending']);
 
 /**
- * Shows the token at the door that it names. What comes back is of the fleet that the token names, and otherwise
- * unchecked: its metadata and statements prove themselves. Rejects with `AdmissionRefused`.
+ * Asks at a door to be let in. What comes back is of the fleet of that root, and otherwise unchecked: its metadata and
+ * statements prove themselves. Rejects with `AdmissionRefused`.
  */
 export async function knock(facts: KnockFacts, options: KnockOptions): Promise<Admission> {
   const { signal, patienceMs = 30_000, onRetry } = options;
-  const { token, privateKey } = facts;
+  const { door, privateKey } = facts;
+  const found = new Map<string, Multiaddr[]>();
+  for (const address of door.addresses) found.set(address, [withPeer(address, door.peerId)]);
   const node = await createLibp2p({
     privateKey,
     addresses: { listen: [] },
@@ -49,16 +72,20 @@ export async function knock(facts: KnockFacts, options: KnockOptions): Promise<A
     streamMuxers: [yamux()],
     connectionManager: { dialTimeout: CONVERSATION_MS, reconnectRetries: 0 },
     connectionMonitor: { enabled: false },
+    peerDiscovery: door.addresses.length === 0 ? [mdns({ serviceTag: DOOR_MDNS, interval: LOOK_MS })] : [],
+  });
+  node.addEventListener('peer:discovery', ({ detail: { id, multiaddrs } }) => {
+    if (found.size < MAX_DOORS) found.set(id.toString(), multiaddrs);
   });
   try {
     const until = performance.now() + patienceMs;
     for (;;) {
       try {
-        return await ask(node, facts, signal);
+        return await askAny(node, [...found.values()], facts, signal);
       } catch (error) {
         signal.throwIfAborted();
-        if (error instanceof AdmissionRefused && error.reason !== 'busy') throw error;
-        const why = error instanceof AdmissionRefused ? error : unreachable(token, error);
+        if (error instanceof AdmissionRefused && !AGAIN.has(error.reason)) throw error;
+        const why = error instanceof AdmissionRefused ? error : unreachable(door, error);
         if (performance.now() + AGAIN_MS > until) throw why;
         onRetry?.(why);
       }
@@ -69,18 +96,33 @@ export async function knock(facts: KnockFacts, options: KnockOptions): Promise<A
   }
 }
 
-async function ask(node: Libp2p, facts: KnockFacts, signal: AbortSignal): Promise<Admission> {
-  const { token, wireguardKey, name } = facts;
+/** The first that lets us in; else what the last one said. */
+async function askAny(node: Libp2p, doors: Multiaddr[][], facts: KnockFacts, signal: AbortSignal): Promise<Admission> {
+  let last: unknown = new Error('none is known yet');
+  // Those of a token are one door with several addresses.
+  const tried = facts.door.addresses.length > 0 ? [doors.flat()] : doors;
+  for (const addresses of tried) {
+    try {
+      return await ask(node, addresses, facts, signal);
+    } catch (error) {
+      last = error;
+    }
+  }
+  throw last;
+}
+
+async function ask(node: Libp2p, addresses: Multiaddr[], facts: KnockFacts, signal: AbortSignal): Promise<Admission> {
+  const { door, wireguardKey, name, machine } = facts;
   const limited = AbortSignal.any([signal, AbortSignal.timeout(2 * CONVERSATION_MS)]);
-  const doors = token.addresses.map((address) => multiaddr(`${address}/p2p/${token.peerId}`));
-  const connection = await node.dial(doors, { signal: limited });
+  const connection = await node.dial(addresses, { signal: limited });
   try {
     const stream = await connection.newStream(ADMISSION_PROTOCOL, { signal: limited });
     const conversation = converse(stream, MESSAGE_BYTES.verdict, limited);
     const own = create(KnockSchema, {
-      secret: token.secret,
+      secret: door.secret,
       name,
       wireguardKey: Buffer.from(wireguardKey.publicKey, 'base64'),
+      machine: [...machine],
     });
     await conversation.say(KnockSchema, own);
     const { message: challenge } = await conversation.hear(ChallengeSchema, MESSAGE_BYTES.challenge);
@@ -97,9 +139,9 @@ async function ask(node: Libp2p, facts: KnockFacts, signal: AbortSignal): Promis
       documents: [],
       statements: [],
     };
-    if (createHash('sha256').update(root).digest('hex') !== token.rootDigest) {
-      const advice = 'the token is of a fleet that was made anew since; ask for a new one';
-      throw new AdmissionRefused('fleet', `the door belongs to another fleet than the token: ${advice}`);
+    if (createHash('sha256').update(root).digest('hex') !== door.rootDigest) {
+      const advice = 'a token of before the fleet was made anew is of no use; ask for a new one';
+      throw new AdmissionRefused('fleet', `the door belongs to another fleet than this machine asks for: ${advice}`);
     }
     return { root, documents: new Map(documents.map((each) => [each.name, each.bytes])), statements };
   } finally {
@@ -121,13 +163,17 @@ function refusal({ reason, message }: Refusal): AdmissionRefused {
   return new AdmissionRefused(known, message.slice(0, 500));
 }
 
-function unreachable(token: Token, cause: unknown): AdmissionRefused {
+function unreachable({ addresses, notAfter = Number.POSITIVE_INFINITY }: DoorFacts, cause: unknown): AdmissionRefused {
   const now = Date.now() / 1000;
-  if (now > token.notAfter) {
-    const ended = new Date(token.notAfter * 1000).toISOString();
+  if (now > notAfter) {
+    const ended = new Date(notAfter * 1000).toISOString();
     return new AdmissionRefused('expired', `the token's time was over at ${ended}: ask for a new one`, { cause });
   }
-  const where = token.addresses.join(', ');
-  const advice = 'is the agent that gave out the token running, and may this machine reach that address and port?';
-  return new AdmissionRefused('unreachable', `no door answers at ${where}: ${advice}`, { cause });
+  const where = addresses.length > 0 ? `at ${addresses.join(', ')}` : 'on this segment';
+  const advice = 'is an agent running there that admits, and may this machine reach that address and port?';
+  return new AdmissionRefused('unreachable', `no door answers ${where}: ${advice}`, { cause });
+}
+
+function withPeer(address: string, peerId: string | undefined): Multiaddr {
+  return multiaddr(peerId === undefined || address.includes('/p2p/') ? address : `${address}/p2p/${peerId}`);
 }

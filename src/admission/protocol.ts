@@ -3,9 +3,13 @@ import type { Stream } from '@libp2p/interface';
 import { lpStream } from '@libp2p/utils';
 
 export const ADMISSION_PROTOCOL = '/bootmesh/admit/1.0.0';
+/** Service name of doors in the segment's multicast DNS, for machines without a token. */
+export const DOOR_MDNS = '_bootmesh-door._udp.local';
+/** Ways by which a machine may be known. */
+export const MAX_MACHINE_IDS = 16;
 
 /** Bytes per message; a longer one ends the conversation unread. */
-export const MESSAGE_BYTES = { knock: 512, challenge: 1024, proof: 64, verdict: 4 * 1024 * 1024 } as const;
+export const MESSAGE_BYTES = { knock: 1024, challenge: 1024, proof: 64, verdict: 4 * 1024 * 1024 } as const;
 /** A conversation of four messages takes so long at most, milliseconds. */
 export const CONVERSATION_MS = 5_000;
 

@@ -1,5 +1,5 @@
 /**
- * Why a machine is not let in. Token: it is damaged or not of this door. Clock: the two clocks disagree too much for a
+ * Why a machine is not let in. Pending: it has no token, and an operator is to approve it; it may ask again. Token: it is damaged or not of this door. Clock: the two clocks disagree too much for a
  * certificate to count. Fleet: the machine has another fleet, or the door is not of the token's.
  */
 export const REFUSALS = [
@@ -12,6 +12,7 @@ export const REFUSALS = [
   'proof',
   'unreachable',
   'busy',
+  'pending',
   'malformed',
 ] as const;
 export type RefusalReason = (typeof REFUSALS)[number];

@@ -62,8 +62,10 @@ const configSchema = z.strictObject({
   /** Where machines that were invited knock, on a node that admits. */
   door: z
     .strictObject({
-      /** Multiaddrs to listen on while somebody is invited. */
+      /** Multiaddrs to listen on while somebody may come. */
       listen: z.array(z.string()).min(1).max(16).default(['/ip4/0.0.0.0/tcp/4003', '/ip6/::/tcp/4003']),
+      /** Machines without a token may ask, and wait for `bootmesh fleet approve`: the door is always open then. */
+      requests: z.boolean().default(false),
     })
     .prefault({}),
   /** The fleet's WireGuard network, for members by certificate. */

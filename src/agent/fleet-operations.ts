@@ -1,4 +1,11 @@
-import { type InviteResult, type MemberLine, OperationError, type OperationInput } from '../admin/operations.ts';
+import {
+  type InviteResult,
+  type MemberLine,
+  OperationError,
+  type OperationInput,
+  type PendingLine,
+} from '../admin/operations.ts';
+import type { PendingRequest } from '../admission/requests.ts';
 import type { Certificate } from '../fleet/certificate.ts';
 import { revoke } from '../fleet/revocation.ts';
 import { MEMBER_ROLES, type MemberRole } from '../fleet/trust-list.ts';
@@ -17,6 +24,29 @@ export async function invite(node: MeshNode, input: OperationInput<'invite'>): P
   const notAfter = Math.floor(certified.now()) + seconds;
   const { token, addresses } = await reception.invite({ site, roles, notAfter, ...(name !== undefined && { name }) });
   return { token, site, notAfter: iso(notAfter), addresses };
+}
+
+/** Machines that wait to be let in here. Throws `OperationError` where this node admits nobody. */
+export function pendingLines(node: MeshNode): PendingLine[] {
+  const { reception } = node;
+  if (reception === undefined) throw noIssuer(node);
+  return reception.pending().map(pendingLine);
+}
+
+/** Throws `OperationError` and `StatementRefused`. */
+export function approve(node: MeshNode, input: OperationInput<'approve'>): PendingLine {
+  const { reception, membership, site: ownSite } = node;
+  if (reception === undefined) throw noIssuer(node);
+  const { machine, name, site = membership.certified?.issuer?.site ?? ownSite } = input;
+  const roles = (input.roles ?? []).map(roleOf);
+  const found = reception.approve(machine, { site, roles, ...(name !== undefined && { name }) });
+  if (found !== undefined) return pendingLine(found);
+  const advice = '`bootmesh fleet pending` lists all, by peer id where names are not clear';
+  throw new OperationError('NOT_FOUND', `no machine ${machine} waits here: ${advice}`);
+}
+
+function pendingLine({ firstAt, lastAt, ...request }: PendingRequest): PendingLine {
+  return { ...request, firstAt: new Date(firstAt).toISOString(), lastAt: new Date(lastAt).toISOString() };
 }
 
 export function memberLines(node: MeshNode): MemberLine[] {

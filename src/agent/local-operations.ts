@@ -15,6 +15,7 @@ import {
   type Operations,
   type OverlayLine,
   type PeerLine,
+  type PendingLine,
   type PinLine,
   type PublishResult,
   type RatesLine,
@@ -30,7 +31,7 @@ import { publish } from '../release/publisher.ts';
 import { artifactsOf } from '../release/release.ts';
 import type { VerifiedRelease } from '../release/trusted-state.ts';
 import type { Swarm } from '../swarm/swarm.ts';
-import { invite, memberLines, notRunning, revokeMember } from './fleet-operations.ts';
+import { approve, invite, memberLines, notRunning, pendingLines, revokeMember } from './fleet-operations.ts';
 import { importArtifact } from './import-artifact.ts';
 import { type MeshNode, repositoryOf } from './node.ts';
 import { releasePin } from './release-pin.ts';
@@ -236,6 +237,16 @@ export class LocalOperations implements Operations {
   async invite(input: OperationInput<'invite'>): Promise<InviteResult> {
     if (this.#deps.running === undefined) throw notRunning(this.#deps.data);
     return await invite(this.#node, input);
+  }
+
+  async pending(): Promise<{ readonly pending: readonly PendingLine[] }> {
+    if (this.#deps.running === undefined) throw notRunning(this.#deps.data);
+    return { pending: pendingLines(this.#node) };
+  }
+
+  async approve(input: OperationInput<'approve'>): Promise<PendingLine> {
+    if (this.#deps.running === undefined) throw notRunning(this.#deps.data);
+    return approve(this.#node, input);
   }
 
   async members(): Promise<{ readonly members: readonly MemberLine[] }> {

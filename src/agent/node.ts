@@ -287,7 +287,7 @@ async function openEnrolment(parts: EnrolmentParts) {
   const root = { bytes: trustRoot, digest: createHash('sha256').update(trustRoot).digest('hex') };
   const say = (bytes: Uint8Array) => presence.sync.say(bytes);
   const deps = { membership, certified, issuer, identity, root, proof: () => channels.proof(), say, log };
-  const reception = await Reception.open(deps, fleetFiles(config.data).invitations, { listen: config.door.listen });
+  const reception = await Reception.open(deps, fleetFiles(config.data).invitations, config.door);
   return { presence, reception };
 }
 

@@ -10,6 +10,9 @@ export function addFleet(program: Command): void {
   const fleet = program.command('fleet').description('the keys of a fleet, and who belongs to it');
   addInit(fleet);
   addInvite(fleet);
+  addPending(fleet);
+  addApprove(fleet);
+  addAllow(fleet);
   addMembers(fleet);
   addRevoke(fleet);
   addIssuer(fleet);
@@ -49,21 +52,85 @@ function addInvite(fleet: Command): void {
     .option('--name <name>', 'what it will be called (default: its host name)')
     .option('--roles <roles>', 'separated by commas: gateway, origin, seed, canary', list)
     .option('--for <time>', 'how long the token can be used, such as 15min, 1h, 2d', '1h')
-    .action(async (flags: { site?: string; name?: string; roles?: string[]; for: string }, command: Command) => {
+    .action(async (flags: PlaceFlags & { for: string }, command: Command) => {
       await perform(command, async (session) => {
         const seconds = parseDuration(flags.for);
         if (seconds === undefined) throw usageError(`--for ${flags.for} is no time: write 15min, 1h or 2d`);
-        const { for: _, ...rest } = flags;
-        const picked = Object.fromEntries(
-          Object.entries(rest).filter(([key]) => ['site', 'name', 'roles'].includes(key)),
-        );
-        const result = await (await session.operations()).invite({ ...picked, seconds }, session.options);
+        const input = { ...placeOf(flags), seconds };
+        const result = await (await session.operations()).invite(input, session.options);
         session.note(
           `for one machine of site ${result.site}, until ${result.notAfter}; whoever has it can join, so keep it to those two`,
         );
         return { result, text: `bootmesh join ${result.token}` };
       });
     });
+}
+
+function addPending(fleet: Command): void {
+  addVerb(fleet, 'pending', {
+    summary: 'machines without a token that wait to be let in here (`door.requests: true`)',
+    examples: ['fleet pending', 'fleet pending --json'],
+  }).action(async (_flags: unknown, command: Command) => {
+    await perform(command, async (session) => {
+      const result = await (await session.operations()).pending({}, session.options);
+      const lines = result.pending.map(
+        ({ name, peerId, machine }) => `${name.padEnd(12)} ${peerId}  ${machine.join(', ')}`,
+      );
+      return { result, text: lines.length === 0 ? 'nobody waits' : lines.join('\n') };
+    });
+  });
+}
+
+function addApprove(fleet: Command): void {
+  addVerb(fleet, 'approve', {
+    summary: 'let in a machine that waits; it is a member the next time it asks, seconds later',
+    examples: [
+      'fleet approve edge-7',
+      'fleet approve 12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp --site edge',
+    ],
+  })
+    .argument('<machine>', 'its peer id, or its name; see `bootmesh fleet pending`')
+    .option('--site <site>', 'where it belongs (default: this node’s site)')
+    .option('--name <name>', 'what it will be called (default: what it calls itself)')
+    .option('--roles <roles>', 'separated by commas: gateway, origin, seed, canary', list)
+    .action(async (machine: string, flags: PlaceFlags, command: Command) => {
+      await perform(command, async (session) => {
+        const input = { machine, ...placeOf(flags) };
+        const result = await (await session.operations()).approve(input, session.options);
+        return { result, text: `${result.name} (${result.peerId}) is let in` };
+      });
+    });
+}
+
+function addAllow(fleet: Command): void {
+  addVerb(fleet, 'allow', {
+    summary:
+      'let a machine in by its hardware, without a token: for machines without a disk, which have new keys each time',
+    examples: ['fleet allow mac:52:54:00:12:34:56 --site edge --name edge-7 --keys /etc/bootmesh/keys'],
+  })
+    .argument('<machine>', 'mac:…, serial:… or uuid:…; whoever is on the segment can say that it is this one')
+    .requiredOption('--keys <directory>', 'the fleet’s own keys; a running agent on them makes it known within seconds')
+    .requiredOption('--site <site>', 'where it belongs')
+    .requiredOption('--name <name>', 'what it is called')
+    .option('--roles <roles>', 'separated by commas: seed, canary', list, [])
+    .action(async (machine: string, flags: Required<PlaceFlags> & { keys: string }, command: Command) => {
+      await perform(command, async () => {
+        const { allowMachine } = await import('../enrolment/issuers.ts');
+        const { site, name, roles } = flags;
+        await allowMachine(resolve(flags.keys), { machine, site, name, roles });
+        return { result: { machine, site, name, roles }, text: `${machine} is let in as ${name}, to ${site}` };
+      });
+    });
+}
+
+interface PlaceFlags {
+  readonly site?: string;
+  readonly name?: string;
+  readonly roles?: string[];
+}
+
+function placeOf({ site, name, roles }: PlaceFlags) {
+  return { ...(site !== undefined && { site }), ...(name !== undefined && { name }), ...(roles && { roles }) };
 }
 
 function addMembers(fleet: Command): void {

@@ -1,7 +1,16 @@
 import { createKeyFile, newSigningKey } from '../disk/key-file.ts';
 import { rawPublicKey } from '../fleet/statement.ts';
-import { type Issuer, MEMBER_ROLES, readTrustList, TrustListInvalid, writeTrustList } from '../fleet/trust-list.ts';
-import { FleetKeysUnusable, openFleetKeys } from '../release/fleet-keys.ts';
+import {
+  type AllowedMachine,
+  type Issuer,
+  MEMBER_ROLES,
+  type MemberRole,
+  readTrustList,
+  type TrustList,
+  TrustListInvalid,
+  writeTrustList,
+} from '../fleet/trust-list.ts';
+import { type FleetKeys, FleetKeysUnusable, openFleetKeys } from '../release/fleet-keys.ts';
 
 export interface NewIssuer {
   readonly name: string;
@@ -13,19 +22,26 @@ export interface NewIssuer {
 }
 
 /**
+ * Puts a machine on the list of those that are let in without a token, or replaces what the list says of it. Rejects with
+ * `TrustListInvalid` and `FleetKeysUnusable`.
+ */
+export async function allowMachine(
+  directory: string,
+  { machine, site, name, roles }: Omit<AllowedMachine, 'roles'> & { readonly roles: readonly string[] },
+): Promise<void> {
+  const { keys, trust } = await openTrust(directory);
+  const entry = { machine: machine.toLowerCase(), site, name, roles: knownRoles(roles) };
+  const others = (trust.allow ?? []).filter((one) => one.machine !== entry.machine);
+  await keys.setTrust(writeTrustList({ ...trust, allow: [...others, entry] }));
+}
+
+/**
  * Makes a key that may admit, puts it into `file`, and names it in the trust list beside the fleet's keys, from where the
  * next signing takes it. Rejects with `TrustListInvalid` and `FleetKeysUnusable`.
  */
 export async function addIssuer(directory: string, { name, site, roles, days }: NewIssuer, file: string) {
-  const keys = await openFleetKeys(directory);
-  const json = await keys.trust();
-  if (json === undefined) {
-    throw new TrustListInvalid('is missing: this fleet was made before there were certificates, make a new one');
-  }
-  const trust = readTrustList(json);
-  const wrong = roles.find((role) => !MEMBER_ROLES.some((one) => one === role));
-  if (wrong !== undefined)
-    throw new TrustListInvalid(`cannot name the role ${wrong}: known are ${MEMBER_ROLES.join(', ')}`);
+  const { keys, trust } = await openTrust(directory);
+  const given = knownRoles(roles);
   if (trust.issuers.some((issuer) => issuer.name === name)) throw new TrustListInvalid(`has an issuer ${name} already`);
   const privateKey = newSigningKey();
   const key = Buffer.from(rawPublicKey(privateKey)).toString('hex');
@@ -33,7 +49,7 @@ export async function addIssuer(directory: string, { name, site, roles, days }: 
     name,
     key,
     ...(site !== undefined && { site }),
-    roles: MEMBER_ROLES.filter((role) => roles.includes(role)),
+    roles: given,
     maxDays: days,
   };
   const sites = { ...trust.sites };
@@ -45,4 +61,17 @@ export async function addIssuer(directory: string, { name, site, roles, days }: 
   }
   await keys.setTrust(next);
   return { issuer: name, file, ...(site !== undefined && { site, siteNumber: sites[site] }) };
+}
+
+async function openTrust(directory: string): Promise<{ readonly keys: FleetKeys; readonly trust: TrustList }> {
+  const keys = await openFleetKeys(directory);
+  const json = await keys.trust();
+  if (json !== undefined) return { keys, trust: readTrustList(json) };
+  throw new TrustListInvalid('is missing: this fleet was made before there were certificates, make a new one');
+}
+
+function knownRoles(roles: readonly string[]): MemberRole[] {
+  const wrong = roles.find((role) => !MEMBER_ROLES.some((one) => one === role));
+  if (wrong === undefined) return MEMBER_ROLES.filter((role) => roles.includes(role));
+  throw new TrustListInvalid(`cannot name the role ${wrong}: known are ${MEMBER_ROLES.join(', ')}`);
 }

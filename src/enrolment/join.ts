@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { dirname, join as path } from 'node:path';
 import type { Admission } from '../admission/door.ts';
-import { type KnockOptions, knock } from '../admission/knock.ts';
+import { type DoorFacts, type KnockOptions, knock } from '../admission/knock.ts';
+import { machineIds } from '../admission/machine.ts';
 import { AdmissionRefused } from '../admission/refusal.ts';
-import { readToken, type Token } from '../admission/token.ts';
 import { durableDisk } from '../disk/durable-file.ts';
 import { readGuarded } from '../disk/guarded-file.ts';
 import type { Certificate } from '../fleet/certificate.ts';
@@ -26,21 +26,23 @@ export interface Joined {
 }
 
 /**
- * Joins the fleet that the token is of, on a machine whose agent does not run; the agent starts as a member from then on.
+ * Joins the fleet behind a door, on a machine whose agent does not run; the agent starts as a member from then on.
  * Nothing of an unfinished attempt is left but the machine's own keys. Rejects with `AdmissionRefused`.
  */
 export async function join(
   data: string,
-  text: string,
+  door: DoorFacts,
   { name, log, ...options }: KnockOptions & { readonly name: string; readonly log: Log },
 ): Promise<Joined> {
   const { signal } = options;
-  const token = readToken(text);
   await mkdir(data, { recursive: true, mode: 0o700 });
-  await refuseOtherFleet(data, token);
+  await refuseOtherFleet(data, door);
   const identity = await loadIdentity(data);
   const wireguardKey = await loadWireguardKey(data);
-  const admission = await knock({ token, privateKey: identity.privateKey, wireguardKey, name }, options);
+  const admission = await knock(
+    { door, privateKey: identity.privateKey, wireguardKey, name, machine: await machineIds() },
+    options,
+  );
   const root = Buffer.from(admission.root);
   const trust = await believe(data, root, admission, { log, signal });
   const members = new Members({ trust: readTrustList(trust), now: () => Date.now() / 1000 });
@@ -62,7 +64,7 @@ export async function join(
   return { fleet: fleetOf(root).fleet, certificate };
 }
 
-async function refuseOtherFleet(data: string, { rootDigest }: Token): Promise<void> {
+async function refuseOtherFleet(data: string, { rootDigest }: DoorFacts): Promise<void> {
   const { root } = fleetFiles(data);
   const bytes = await readGuarded(root, { maxBytes: DOCUMENT_BYTES.root, secret: false });
   if (bytes === undefined || createHash('sha256').update(bytes).digest('hex') === rootDigest) return;

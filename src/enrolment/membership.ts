@@ -140,6 +140,11 @@ export class Membership {
     return own === undefined || (this.certified?.now() ?? 0) >= renewAt(own);
   }
 
+  /** The next certificate of a member: the same but for its time. Throws `StatementRefused`. */
+  renew(issuer: OwnIssuer, current: Certificate): Certificate {
+    return this.issue(issuer, current, Math.ceil((current.notAfter - current.notBefore) / DAY_S));
+  }
+
   /** A new certificate for this node, by its own issuer. */
   renewed(issuer: OwnIssuer): Certificate {
     const { certified, own } = this as { certified: Certified; own: Certificate | undefined };
@@ -157,11 +162,15 @@ export class Membership {
   }
 
   /** Signs a certificate from now on. Of a member that is known, it keeps since when. Throws `StatementRefused`. */
-  issue(issuer: OwnIssuer, facts: Pick<Certificate, 'peerId' | 'wireguardKey' | 'name' | 'site' | 'roles'>) {
+  issue(
+    issuer: OwnIssuer,
+    facts: Pick<Certificate, 'peerId' | 'wireguardKey' | 'name' | 'site' | 'roles'>,
+    days: number = DAYS,
+  ): Certificate {
     const { members, now } = this.certified as Certified;
     const from = Math.floor(now());
     const since = members.certificate(facts.peerId)?.since ?? from;
-    const notAfter = from + Math.min(DAYS, issuer.maxDays) * DAY_S;
+    const notAfter = from + Math.min(days, issuer.maxDays) * DAY_S;
     const name = nameOf(facts.name);
     return issueCertificate({ ...facts, name, since, notBefore: from, notAfter }, issuer.privateKey, members.trust);
   }

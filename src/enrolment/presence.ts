@@ -181,7 +181,7 @@ export class Presence implements AsyncDisposable {
     const current = certified.members.member(peerId);
     if (certified.issuer === undefined || current === undefined) return undefined;
     try {
-      const next = membership.issue(certified.issuer, current);
+      const next = membership.renew(certified.issuer, current);
       await this.sync.say(next.bytes);
       log.info('certificate renewed', { peer: peerId, name: next.name, notAfter: next.notAfter });
       return next.bytes;

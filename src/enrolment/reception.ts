@@ -1,10 +1,11 @@
 import { type Admission, type Applicant, Door, type DoorOptions } from '../admission/door.ts';
 import { type InvitationFacts, Invitations } from '../admission/invitations.ts';
 import { AdmissionRefused } from '../admission/refusal.ts';
+import { type Approval, type PendingRequest, Requests } from '../admission/requests.ts';
 import { type Token, writeToken } from '../admission/token.ts';
 import type { Identity } from '../fleet/identity.ts';
 import { StatementRefused } from '../fleet/statement.ts';
-import type { MemberRole } from '../fleet/trust-list.ts';
+import type { AllowedMachine, MemberRole } from '../fleet/trust-list.ts';
 import type { Log } from '../observe/log.ts';
 import type { Certified, Membership, OwnIssuer } from './membership.ts';
 
@@ -27,20 +28,39 @@ export interface Invited {
   readonly addresses: readonly string[];
 }
 
+export interface ReceptionOptions extends Pick<DoorOptions, 'listen'> {
+  /** Machines without a token may ask, and wait for an operator. */
+  readonly requests: boolean;
+}
+
+/** Who is to be let in, and as what. */
+interface Grant extends Approval {
+  /** Life of its certificate, days. @default that of all */
+  readonly days?: number;
+}
+
+/**
+ * Machines that are known by their hardware have new keys after each start, and somebody else on the segment may say that
+ * it is one of them: what they get is over soon. Days.
+ */
+const ALLOWED_DAYS = 1;
 /** Members that a newcomer is told of at once; it hears of the rest from them. */
 const INTRODUCED = 32;
 const LOOK_MS = 10_000;
 
-/** On a node that admits: invites, and keeps the door open as long as somebody who was invited may come. */
+/** On a node that admits: invites and approves, and keeps the door open as long as somebody may come. */
 export class Reception implements AsyncDisposable {
   readonly #deps: Deps;
   readonly #invitations: Invitations;
-  readonly #options: Partial<DoorOptions>;
+  readonly #requests = new Requests();
+  readonly #options: ReceptionOptions;
   readonly #timer: NodeJS.Timeout;
   #door: Door | undefined;
+  /** The door tells the segment where it is. */
+  #announced = false;
   #opening: Promise<unknown> = Promise.resolve();
 
-  private constructor(deps: Deps, invitations: Invitations, options: Partial<DoorOptions>) {
+  private constructor(deps: Deps, invitations: Invitations, options: ReceptionOptions) {
     this.#deps = deps;
     this.#invitations = invitations;
     this.#options = options;
@@ -48,7 +68,7 @@ export class Reception implements AsyncDisposable {
   }
 
   /** Rejects with `FileUnusable`. A door that cannot be opened is told in the log, and tried again. */
-  static async open(deps: Deps, file: string, options: Partial<DoorOptions>): Promise<Reception> {
+  static async open(deps: Deps, file: string, options: ReceptionOptions): Promise<Reception> {
     const reception = new Reception(deps, await Invitations.open(file), options);
     await reception.#keepDoor().catch((error: unknown) => deps.log.error('the door cannot be opened', { error }));
     return reception;
@@ -56,10 +76,8 @@ export class Reception implements AsyncDisposable {
 
   /** Rejects with `AdmissionRefused`, `StatementRefused` when this issuer may not, and when the door cannot be opened. */
   async invite(facts: InvitationFacts & { readonly roles: readonly MemberRole[] }): Promise<Invited> {
-    const { issuer, root, identity, certified, membership } = this.#deps;
-    // Signed and thrown away: what cannot be certified is not promised.
-    const someone = { peerId: identity.peerId, wireguardKey: certified.wireguardKey.publicKey, name: 'someone' };
-    membership.issue(issuer, { ...someone, site: facts.site, roles: facts.roles });
+    const { root, identity, certified } = this.#deps;
+    this.#check(facts);
     const secret = await this.#invitations.invite(facts, certified.now());
     const door = await this.#keepDoor();
     const addresses = door?.addresses() ?? [];
@@ -73,30 +91,56 @@ export class Reception implements AsyncDisposable {
     return { token: writeToken(token), addresses };
   }
 
+  /** Machines that wait to be approved. */
+  pending(): PendingRequest[] {
+    return this.#requests.list(Date.now());
+  }
+
+  /** Lets in a machine that waits, by peer id or name; undefined when none does. Throws `StatementRefused`. */
+  approve(peer: string, approval: Approval & { readonly roles: readonly MemberRole[] }): PendingRequest | undefined {
+    const found = this.#requests.find(peer, Date.now());
+    if (found === undefined) return undefined;
+    this.#check(approval);
+    this.#requests.approve(found, approval, Date.now());
+    return found;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#timer);
     await this.#opening.catch(() => undefined);
     await this.#door?.[Symbol.asyncDispose]();
   }
 
+  /** Signed and thrown away: what cannot be certified is not promised. Throws `StatementRefused`. */
+  #check({ site, roles }: { readonly site: string; readonly roles: readonly MemberRole[] }): void {
+    const { issuer, identity, certified, membership } = this.#deps;
+    const { publicKey: wireguardKey } = certified.wireguardKey;
+    membership.issue(issuer, { peerId: identity.peerId, wireguardKey, name: 'someone', site, roles });
+  }
+
   /** Open while it is needed. */
   async #keepDoor(): Promise<Door | undefined> {
     const turn = this.#opening.then(async () => {
-      const wanted = this.#invitations.openUntil(this.#deps.certified.now()) !== undefined;
-      if (wanted) this.#door ??= await this.#openDoor();
-      else await this.#closeDoor();
+      const anybody = this.#options.requests || this.#allowed().length > 0;
+      const wanted = anybody || this.#invitations.openUntil(this.#deps.certified.now()) !== undefined;
+      if (!wanted || anybody !== this.#announced) await this.#closeDoor();
+      if (wanted) this.#door ??= await this.#openDoor(anybody);
       return this.#door;
     });
     this.#opening = turn.catch(() => undefined);
     return await turn;
   }
 
-  async #openDoor(): Promise<Door> {
+  async #openDoor(announce: boolean): Promise<Door> {
     const { identity, log } = this.#deps;
     const consider = (applicant: Applicant) => this.#consider(applicant);
     const admit = (applicant: Applicant) => this.#admit(applicant);
-    const door = await Door.open({ privateKey: identity.privateKey, log, consider, admit }, this.#options);
-    log.info('the door is open: somebody is invited', { addresses: door.addresses() });
+    const door = await Door.open(
+      { privateKey: identity.privateKey, log, consider, admit },
+      { listen: this.#options.listen, announce },
+    );
+    this.#announced = announce;
+    log.info('the door is open', { addresses: door.addresses(), announced: announce });
     return door;
   }
 
@@ -106,28 +150,56 @@ export class Reception implements AsyncDisposable {
     await door?.[Symbol.asyncDispose]();
   }
 
-  #consider({ secret, peerId }: Applicant): void {
+  /** Machines of the fleet's allow-list that this issuer may admit. */
+  #allowed(): readonly AllowedMachine[] {
+    const { certified, issuer } = this.#deps;
+    const all = certified.members.trust.allow ?? [];
+    return issuer.site === undefined ? all : all.filter(({ site }) => site === issuer.site);
+  }
+
+  #consider(applicant: Applicant): void {
     const { certified } = this.#deps;
-    this.#invitations.find(secret);
-    if (certified.members.fault(peerId) !== 'revoked') return;
-    const advice = 'its key is never admitted again: move its identity.key away to give it a new one, and try again';
-    throw new AdmissionRefused('revoked', `this machine (${peerId}) was revoked; ${advice}`);
+    const { secret, peerId } = applicant;
+    if (certified.members.fault(peerId) === 'revoked') {
+      const advice = 'its key is never admitted again: move its identity.key away to give it a new one, and try again';
+      throw new AdmissionRefused('revoked', `this machine (${peerId}) was revoked; ${advice}`);
+    }
+    if (secret.length > 0) this.#invitations.find(secret);
+    else this.#withoutToken(applicant);
+  }
+
+  /** Throws `AdmissionRefused` unless the machine is on the fleet's list, or an operator has approved it. */
+  #withoutToken(applicant: Applicant): Grant {
+    const known = this.#allowed().find(({ machine }) => applicant.machine.includes(machine));
+    if (known !== undefined) return { ...known, days: ALLOWED_DAYS };
+    if (this.#options.requests) return this.#requests.approvalOf(applicant, Date.now());
+    const ids = applicant.machine.join(', ') || 'nothing that it could be known by';
+    const advice = 'ask for one (`bootmesh fleet invite`), or have it put on the list (`bootmesh fleet allow`)';
+    throw new AdmissionRefused(
+      'token',
+      `no machine is let in here without a token, and this one has ${ids}: ${advice}`,
+    );
+  }
+
+  async #grantTo(applicant: Applicant): Promise<Grant> {
+    const { secret, peerId } = applicant;
+    if (secret.length === 0) return this.#withoutToken(applicant);
+    return await this.#invitations.redeem(secret, peerId, this.#deps.certified.now());
   }
 
   async #admit(applicant: Applicant): Promise<Admission> {
     this.#consider(applicant);
     const { certified, membership, issuer, root, proof, say } = this.#deps;
-    const { peerId, wireguardKey, secret } = applicant;
-    const invitation = await this.#invitations.redeem(secret, peerId, certified.now());
-    const { site } = invitation;
-    const roles = invitation.roles as readonly MemberRole[];
-    const name = invitation.name ?? applicant.name;
+    const { peerId, wireguardKey } = applicant;
+    const { site, days, name = applicant.name, ...grant } = await this.#grantTo(applicant);
+    const roles = grant.roles as readonly MemberRole[];
     const current = certified.members.member(peerId);
     const same = current?.wireguardKey === wireguardKey && current.site === site;
-    const certificate = same ? current : membership.issue(issuer, { peerId, wireguardKey, name, site, roles });
+    const certificate = same ? current : membership.issue(issuer, { peerId, wireguardKey, name, site, roles }, days);
     await say(certificate.bytes);
     const fault = certified.members.fault(peerId);
     if (fault !== undefined) throw refusalFor(fault, applicant);
+    this.#requests.admitted(peerId);
     return { root: root.bytes, documents: proof(), statements: [certificate.bytes, ...this.#introduce(site, peerId)] };
   }
 

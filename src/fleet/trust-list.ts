@@ -26,6 +26,17 @@ export interface TrustList {
   /** Each site's number in overlay addresses. */
   readonly sites: Readonly<Record<string, number>>;
   readonly issuers: readonly Issuer[];
+  /** Machines that are let in without a token, whatever their keys: those without a disk have new ones after each start. */
+  readonly allow?: readonly AllowedMachine[] | undefined;
+}
+
+/** Whoever is on its segment can say that it is this machine: give it no role that is worth that. */
+export interface AllowedMachine {
+  /** `mac:52:54:00:12:34:56`, `serial:…` or `uuid:…`, in lower case. */
+  readonly machine: string;
+  readonly site: string;
+  readonly name: string;
+  readonly roles: readonly MemberRole[];
 }
 
 /** The list is not one that this version understands. */
@@ -41,6 +52,10 @@ export class TrustListInvalid extends Error {
 const TRUST_LIST_BYTES = 256 * 1024;
 const MAX_SITES = 4096;
 const MAX_ISSUERS = 1024;
+const MAX_ALLOWED = 1024;
+
+/** How a machine is named before it has keys. */
+export const MACHINE = /^(?:mac:[0-9a-f]{2}(?::[0-9a-f]{2}){5}|(?:serial|uuid):[!-~]{1,64})$/;
 
 const name = z.string().regex(/^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$/);
 const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`));
@@ -61,6 +76,17 @@ const schema = z.strictObject({
       }),
     )
     .max(MAX_ISSUERS),
+  allow: z
+    .array(
+      z.strictObject({
+        machine: z.string().regex(MACHINE, 'is no machine: mac:52:54:00:12:34:56, serial:… or uuid:…, in lower case'),
+        site: name,
+        name,
+        roles: z.array(z.enum(MEMBER_ROLES)).max(MEMBER_ROLES.length),
+      }),
+    )
+    .max(MAX_ALLOWED)
+    .optional(),
 });
 
 /** Reads what JSON gave. Throws `TrustListInvalid`. Whether it is the fleet's own, whoever fetched it knows. */
@@ -78,6 +104,10 @@ export function readTrustList(json: unknown): TrustList {
     const all = rest.issuers.map((issuer) => issuer[key]);
     if (new Set(all).size !== all.length) throw new TrustListInvalid(`has two issuers of one ${key}`);
   }
+  const machines = rest.allow?.map(({ machine }) => machine) ?? [];
+  if (new Set(machines).size !== machines.length) throw new TrustListInvalid('names one machine twice');
+  const nowhere = rest.allow?.find(({ site }) => numberOfSite(rest, site) === undefined);
+  if (nowhere !== undefined) throw new TrustListInvalid(`has machine ${nowhere.machine} of an unknown site`);
   const homeless = rest.issuers.find(({ site }) => site !== undefined && numberOfSite(rest, site) === undefined);
   if (homeless !== undefined) throw new TrustListInvalid(`has issuer ${homeless.name} of an unknown site`);
   return rest;

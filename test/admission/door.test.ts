@@ -55,7 +55,8 @@ async function scene(t: TestContext, answers: Partial<Pick<Door & DoorAnswers, '
     notAfter: Math.floor(Date.now() / 1000) + 60,
   };
   const wireguardKey = await loadWireguardKey(join(folder, 'guest'));
-  const facts = { token, privateKey: guest.privateKey, wireguardKey, name: 'guest' };
+  const machine = ['mac:52:54:00:12:34:56', 'no such thing'];
+  const facts = { door: token, privateKey: guest.privateKey, wireguardKey, name: 'guest', machine };
   const ask = (more: Partial<KnockFacts> = {}, patienceMs = 0) =>
     knock({ ...facts, ...more }, { signal: AbortSignal.timeout(20_000), patienceMs });
   return { door, token, guest, admitted, wireguardKey, ask };
@@ -82,6 +83,7 @@ suite('door', { timeout: 60_000 }, () => {
       peerId: guest.peerId,
       name: 'guest',
       wireguardKey: wireguardKey.publicKey,
+      machine: ['mac:52:54:00:12:34:56'],
     });
     assert.deepEqual(applicant && Buffer.from(applicant.secret), token.secret);
   });
@@ -110,16 +112,16 @@ suite('door', { timeout: 60_000 }, () => {
   test('another key behind the token’s address is not the door, nor is another fleet', async (t) => {
     const { ask, token, admitted } = await scene(t);
     const elsewhere = await scene(t);
-    await assert.rejects(ask({ token: { ...token, peerId: elsewhere.token.peerId } }), refused('unreachable'));
+    await assert.rejects(ask({ door: { ...token, peerId: elsewhere.token.peerId } }), refused('unreachable'));
     assert.deepEqual(admitted, []);
-    await assert.rejects(ask({ token: { ...token, rootDigest: 'ff'.repeat(32) } }), refused('fleet'));
+    await assert.rejects(ask({ door: { ...token, rootDigest: 'ff'.repeat(32) } }), refused('fleet'));
   });
 
   test('nobody there: the message says where, or that the token’s time is over', async (t) => {
     const { ask, token, door } = await scene(t);
     await door[Symbol.asyncDispose]();
     await assert.rejects(ask(), refused('unreachable', /127\.0\.0\.1/));
-    await assert.rejects(ask({ token: { ...token, notAfter: 1 } }), refused('expired', /1970/));
+    await assert.rejects(ask({ door: { ...token, notAfter: 1 } }), refused('expired', /1970/));
   });
 
   test('a clock that is wrong is told before the token is used up', async (t) => {

@@ -49,6 +49,8 @@ export class Machines implements AsyncDisposable {
       const namespace = stack.use(await createNamespace(prefix + name));
       const end = { namespace, interface: 'eth0', addresses: [`10.77.9.${index + 1}/24`] };
       await connect(end, { namespace: hub, interface: `p${index}`, bridge: 'br0' });
+      // Multicast needs a way to anywhere.
+      await namespace.addRoute('default', '10.77.9.254');
       namespaces.set(name, namespace);
     }
     return new Machines({ folder, prefix, namespaces, env, stack: stack.move() });

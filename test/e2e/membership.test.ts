@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { MemberLine } from '../../src/admin/operations.ts';
+import type { MemberLine, PendingLine } from '../../src/admin/operations.ts';
 import { missingRequirements } from '../../src/lab/requirements.ts';
 import { Machines } from './machines.ts';
 
@@ -67,7 +67,7 @@ describe('membership by certificate', { skip, timeout: 150_000 }, () => {
     assert.match((await machines.run('stranger', 'join', short)).stderr, /time was over at 20.*: ask for a new one/);
     assert.match(
       (await machines.run('stranger', 'join', other, '--wait', '1s')).stderr,
-      /no door answers at .*10\.77\.9\.4.*: is the agent/,
+      /no door answers at .*10\.77\.9\.4.*: is an agent/,
     );
   });
 
@@ -113,6 +113,35 @@ describe('membership by certificate', { skip, timeout: 150_000 }, () => {
     assert.deepEqual(await machines.peersOf('third'), []);
     assert.deepEqual(await machines.peersOf('second'), [await nameOfFirst()]);
     await Promise.all((['first', 'second', 'third'] as const).map((name) => machines.down(name)));
+  });
+
+  it('without a token a machine is approved by an operator, or by the list: then with new keys each time', async () => {
+    const keys = join(machines.folder, 'first', 'fleet-keys');
+    const config = join(machines.folder, 'first.yaml');
+    await writeFile(config, 'door: { requests: true }\n');
+    await machines.up('first', ['up', '--config', config]);
+    const root = join(keys, 'root.json');
+    const asking = machines.start('stranger', 'join', '--root', root, '--name', 'asker', '--wait', '60s', '--json');
+    let pending: readonly PendingLine[] = [];
+    while (pending.length === 0)
+      ({ pending } = await machines.json<{ pending: PendingLine[] }>('first', 'fleet', 'pending'));
+    assert.partialDeepStrictEqual(pending, [{ name: 'asker' }]);
+    const approved = await machines.json<PendingLine>('first', 'fleet', 'approve', 'asker', '--name', 'approved');
+    const joined = await asking.done;
+    assert.partialDeepStrictEqual(joined.json(), { name: 'approved', peerId: approved.peerId });
+
+    const { stdout } = await machines.namespace('stranger').run(['cat', '/sys/class/net/eth0/address']);
+    const machine = `mac:${stdout.trim()}`;
+    assert.ok(approved.machine.includes(machine));
+    await machines.json('first', 'fleet', 'allow', machine, '--site', 'default', '--name', 'diskless', '--keys', keys);
+    // It has nothing of before.
+    await rm(join(machines.folder, 'stranger'), { recursive: true });
+    const again = await machines.json<{ name: string; peerId: string }>('stranger', 'join', '--root', root);
+    assert.equal(again.name, 'diskless');
+    assert.notEqual(again.peerId, approved.peerId);
+    await machines.up('stranger');
+    await machines.untilPeers('stranger', [await nameOfFirst()]);
+    await Promise.all(['first', 'stranger'].map((name) => machines.down(name)));
   });
 });
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { MemberLine, Operations, ReadOptions } from '../../src/admin/operations.ts';
+import type { MemberLine, Operations, PendingLine, ReadOptions } from '../../src/admin/operations.ts';
 
 const peerId = '12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp';
 const cid = 'bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi';
@@ -16,6 +16,14 @@ const member: MemberLine = {
   state: 'member',
   connected: true,
   self: false,
+};
+
+const waiting: PendingLine = {
+  peerId,
+  name: 'edge-3',
+  machine: ['mac:52:54:00:12:34:56'],
+  firstAt: '2026-11-22T11:00:00.000Z',
+  lastAt: '2026-11-22T11:01:00.000Z',
 };
 
 /** Operations that answer at once from nothing, for tests of what carries them. Override what a test is about. */
@@ -60,6 +68,8 @@ export function fakeOperations(overrides: Partial<Operations> = {}): Operations 
       notAfter: '2026-11-22T12:00:00.000Z',
       addresses: ['/ip4/192.0.2.1/tcp/4003'],
     }),
+    pending: async () => ({ pending: [waiting] }),
+    approve: async () => waiting,
     members: async () => ({ members: [member] }),
     overlay: async () => ({ state: 'off' }),
     revoke: async () => ({ ...member, state: 'revoked' }),

@@ -6,9 +6,13 @@ import { IssuingFleet } from '../fakes/issuing-fleet.ts';
 
 const { trust } = new IssuingFleet();
 
+const machine = { machine: 'mac:52:54:00:12:34:56', site: 'edge', name: 'edge-7', roles: [] };
+
 suite('trust list', () => {
   test('is read as it was written', () => {
-    assert.deepEqual(readTrustList(JSON.parse(writeTrustList(trust).toString())), trust);
+    for (const list of [trust, { ...trust, allow: [machine] }]) {
+      assert.deepEqual(readTrustList(JSON.parse(writeTrustList(list).toString())), list);
+    }
   });
 
   const [owner, edge] = trust.issuers;
@@ -16,6 +20,9 @@ suite('trust list', () => {
     ['two sites of one number', { ...trust, sites: { hq: 1, edge: 1 } }],
     ['an issuer of an unknown site', { ...trust, issuers: [{ ...edge, site: 'moon' }] }],
     ['one key twice', { ...trust, issuers: [owner, { ...edge, key: owner?.key }] }],
+    ['a machine that is none', { ...trust, allow: [{ ...machine, machine: 'mac:52:54:00:12:34' }] }],
+    ['a machine of an unknown site', { ...trust, allow: [{ ...machine, site: 'moon' }] }],
+    ['one machine twice', { ...trust, allow: [machine, { ...machine, name: 'other' }] }],
     ['an unknown role', { ...trust, issuers: [{ ...owner, roles: ['king'] }] }],
     ['an unknown field', { ...trust, more: true }],
     ['no epoch', { ...trust, epoch: 0 }],
