@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { type AdminClient, connectAdmin } from '../../src/admin/admin-client.ts';
-import type { PeerLine } from '../../src/admin/operations.ts';
+import type { PeerLine } from '../../src/admin/results.ts';
 import { importArtifact } from '../../src/agent/import-artifact.ts';
 import { IDENTITY_FILE } from '../../src/fleet/identity.ts';
 import { defaultAgentConfig, type LabNode } from '../../src/lab/lab-node.ts';

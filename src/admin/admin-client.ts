@@ -59,10 +59,15 @@ export class AdminClient implements Operations {
   approve = this.#asking('approve');
   members = this.#asking('members');
   overlay = this.#asking('overlay');
+  courierImport = this.#asking('courierImport');
   revoke = this.#asking('revoke');
 
   async get(input: OperationInput<'get'>, options: ReadOptions): Promise<OperationResult<'get'>> {
     return await this.#ask('get', input, options, options.write);
+  }
+
+  async courierExport(input: OperationInput<'courierExport'>, options: ReadOptions) {
+    return await this.#ask('courierExport', input, options, options.write);
   }
 
   #asking<N extends OperationName>(name: N) {

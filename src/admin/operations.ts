@@ -1,4 +1,21 @@
 import { z } from 'zod';
+import type {
+  CourierNews,
+  CourierResult,
+  GcResult,
+  GetResult,
+  InviteResult,
+  LsResult,
+  MemberLine,
+  OverlayLine,
+  PeerLine,
+  PendingLine,
+  PinLine,
+  PublishResult,
+  RatesLine,
+  StatusResult,
+  VerifyResult,
+} from './results.ts';
 import { rate } from './setting.ts';
 
 /** How far a long operation has come. `total` is absent while it is not known. */
@@ -82,6 +99,8 @@ export const operationInputs = {
   }),
   members: z.strictObject({}),
   overlay: z.strictObject({}),
+  courierExport: z.strictObject({}),
+  courierImport: z.strictObject({ file }),
   /** A name or a peer id. */
   revoke: z.strictObject({ member: z.string().min(1).max(128), why: z.string().max(200) }),
   /** What is left out stays as it is; null is no limit. The configuration counts again when the agent starts anew. */
@@ -94,205 +113,6 @@ export const operationInputs = {
 
 export type OperationName = keyof typeof operationInputs;
 export type OperationInput<N extends OperationName> = z.infer<(typeof operationInputs)[N]>;
-
-export interface ArtifactLine {
-  readonly name: string;
-  readonly cid: string;
-  /** Bytes. */
-  readonly size: number;
-  readonly sha256?: string;
-}
-
-export interface PublishResult {
-  readonly channel: string;
-  readonly version: number;
-  /** Bytes of its distinct chunks: what has to travel once. */
-  readonly payloadBytes: number;
-  readonly artifacts: readonly ArtifactLine[];
-}
-
-export interface GetResult {
-  readonly cid: string;
-  /** Bytes written. */
-  readonly size: number;
-  /** Hexadecimal, of the bytes written. */
-  readonly sha256: string;
-  /** Bytes fetched from others for this, by peer; absent or empty when all was here. */
-  readonly from?: Readonly<Record<string, number>>;
-  /** …and in all: what crossed the wire, which is less than the file where chunks came compressed or were here. */
-  readonly transferred?: number;
-  /** Plain bytes taken from the seeds. */
-  readonly seeded?: number;
-}
-
-export interface PeerLine {
-  readonly peerId: string;
-  readonly name?: string;
-  readonly site: string;
-  readonly connected: boolean;
-  readonly address?: string;
-  readonly rttMs?: number;
-  /** What chunk bytes travel by; absent while it is not connected. */
-  readonly lane?: 'stream' | 'tls' | 'plain';
-  readonly bytesIn: number;
-  readonly bytesOut: number;
-  /** Bytes of requests and the like, both ways, since the exchange with it stands. */
-  readonly messageBytes?: number;
-  /** ISO time. */
-  readonly bannedUntil?: string;
-}
-
-export interface ChannelLine {
-  readonly channel: string;
-  /** Absent while no release of the channel has been verified here. */
-  readonly version?: number;
-  /** Share of its bytes that are in this node's store, 0 to 1. */
-  readonly held?: number;
-  /** Its signed metadata has expired: what runs goes on, nothing new is installed. */
-  readonly stale?: boolean;
-}
-
-export interface StatusResult {
-  readonly peerId: string;
-  readonly node?: string;
-  readonly site: string;
-  readonly data: string;
-  /** False when no agent is running and the command opened the store itself. */
-  readonly agent: boolean;
-  readonly uptimeSeconds?: number;
-  readonly peersConnected: number;
-  readonly channels: readonly ChannelLine[];
-  readonly store: { readonly chunks: number; readonly bytes: number; readonly diskBytes: number };
-  /** Where others reach it: multiaddrs of the swarm, URLs of the gateway. */
-  readonly addresses: readonly string[];
-  readonly boot?: BootLine;
-  /** Absent where nothing is capped. */
-  readonly rates?: RatesLine;
-  /** Absent where background downloads run at any hour; `opens` while they pause: day and time of the hours' clock. */
-  readonly background?: { readonly open: boolean; readonly opens?: string };
-  /** What was wrong with release metadata since the agent started; absent when nothing was. */
-  readonly faults?: readonly FaultLine[];
-}
-
-/** What chunk bytes may take in any second, bytes per second; absent: no limit. */
-export interface RatesLine {
-  readonly down?: number;
-  readonly up?: number;
-  /** Of the whole site, and what of that is this node's share now. */
-  readonly uplink?: { readonly down?: number; readonly up?: number };
-  readonly share?: { readonly down?: number; readonly up?: number };
-}
-
-export interface FaultLine {
-  /**
-   * fork: the fleet's online key signed two states of one version. rollback: it signed an older state as a newer one.
-   * refused: the peer sent what no key of the fleet has signed.
-   */
-  readonly kind: 'fork' | 'rollback' | 'refused';
-  readonly peerId: string;
-  readonly what: string;
-  readonly count: number;
-  /** ISO time of the last one. */
-  readonly lastAt: string;
-}
-
-export interface BootLine {
-  readonly mode: string;
-  /** What it is to bare machines; undecided while another DHCP server is looked for. */
-  readonly role: 'undecided' | 'server' | 'proxy' | 'off';
-  /** The release it boots them with, when all of it is here. */
-  readonly release?: { readonly channel: string; readonly version: number } | undefined;
-  /** What it cannot do, and what it would need for it. */
-  readonly missing: readonly string[];
-}
-
-export interface PinLine {
-  readonly name: string;
-  readonly cid: string;
-  readonly size?: number;
-  readonly held?: number;
-}
-
-export interface GcResult {
-  readonly evictedChunks: number;
-  readonly evictedBytes: number;
-  /** Bytes by which the segment files shrank. */
-  readonly freedBytes: number;
-}
-
-export interface VerifyResult {
-  readonly chunks: number;
-  readonly bytes: number;
-  readonly damaged: readonly { readonly cid: string; readonly file: string; readonly offset: number }[];
-}
-
-export interface InviteResult {
-  /** Lets in one machine; secret until then. */
-  readonly token: string;
-  readonly site: string;
-  /** ISO time. */
-  readonly notAfter: string;
-  /** Multiaddrs of the door where it is used. */
-  readonly addresses: readonly string[];
-}
-
-export interface PendingLine {
-  readonly peerId: string;
-  /** What it calls itself. */
-  readonly name: string;
-  /** What it says that it is known by: `mac:…`, `serial:…`, `uuid:…`. */
-  readonly machine: readonly string[];
-  /** ISO times. */
-  readonly firstAt: string;
-  readonly lastAt: string;
-}
-
-export interface MemberLine {
-  readonly peerId: string;
-  readonly name: string;
-  readonly site: string;
-  readonly roles: readonly string[];
-  /** In the overlay. */
-  readonly address: string;
-  readonly issuer: string;
-  /** ISO times. */
-  readonly since: string;
-  readonly notAfter: string;
-  /** taken: another member had its WireGuard key before. */
-  readonly state: 'member' | 'revoked' | 'expired' | 'early' | 'taken';
-  readonly connected: boolean;
-  /** This node. */
-  readonly self: boolean;
-}
-
-export interface OverlayLine {
-  /** off: not wanted, or no fleet with certificates. missing: wanted, and `why` it is not there. */
-  readonly state: 'up' | 'off' | 'missing';
-  readonly why?: string;
-  readonly interface?: string;
-  readonly driver?: 'kernel' | 'userspace';
-  /** UDP. */
-  readonly port?: number;
-  /** With prefix length. */
-  readonly address?: string;
-  readonly publicKey?: string;
-  readonly peers?: readonly OverlayPeerLine[];
-}
-
-export interface OverlayPeerLine {
-  readonly name?: string;
-  readonly site?: string;
-  readonly peerId?: string;
-  readonly publicKey: string;
-  readonly endpoint?: string;
-  readonly allowedIps: readonly string[];
-  /** ISO time of the last one. */
-  readonly handshakeAt?: string;
-  readonly bytesIn: number;
-  readonly bytesOut: number;
-  /** direct: a handshake within three minutes. */
-  readonly path: 'direct' | 'none';
-}
 
 /**
  * What an operator can ask of a node: the agent does it, or the command itself when no agent runs. Inputs and results
@@ -326,17 +146,16 @@ export interface Operations {
     input: OperationInput<'members'>,
     options: OperationOptions,
   ): Promise<{ readonly members: readonly MemberLine[] }>;
+  /** Writes a file with the fleet's signed metadata and all that is said of its members, for where no network reaches. */
+  courierExport(input: OperationInput<'courierExport'>, options: ReadOptions): Promise<CourierResult>;
+  /** Takes what is news to this node from such a file, and passes it on. */
+  courierImport(input: OperationInput<'courierImport'>, options: OperationOptions): Promise<CourierNews>;
   /** The WireGuard interface and its peers. */
   overlay(input: OperationInput<'overlay'>, options: OperationOptions): Promise<OverlayLine>;
   /** It is no member from now on, for good. */
   revoke(input: OperationInput<'revoke'>, options: OperationOptions): Promise<MemberLine>;
   /** Other rate caps for as long as the agent runs. */
   limit(input: OperationInput<'limit'>, options: OperationOptions): Promise<RatesLine>;
-}
-
-export interface LsResult {
-  readonly channels: readonly (ChannelLine & { readonly artifacts: readonly ArtifactLine[] })[];
-  readonly pins: readonly PinLine[];
 }
 
 export type OperationResult<N extends OperationName> = Awaited<ReturnType<Operations[N]>>;
@@ -359,7 +178,7 @@ export class OperationError extends Error {
 /** What the errors of the rooms mean to an operator; the rest are FAILED. */
 const meanings = new Map<unknown, OperationCode>(
   Object.entries({
-    USAGE: 'CONFIG DESCRIPTION_INVALID TOPOLOGY BOOT_OPTIONS COMMAND_LINE BAD_KEY NOT_STATIC',
+    USAGE: 'COURIER_INVALID CONFIG DESCRIPTION_INVALID TOPOLOGY BOOT_OPTIONS COMMAND_LINE BAD_KEY NOT_STATIC',
     NOT_FOUND: 'ENOENT MISSING_FILE MODULE_MISSING NO_KERNEL LAB_NOT_FOUND SEED_UNUSABLE',
     REFUSED:
       'ADMISSION_REFUSED STATEMENT_REFUSED TRUST_LIST_INVALID FILE_UNUSABLE CORRUPT_CHUNK INVALID_MANIFEST RELEASE_INVALID TICKET_INVALID PUBLISH_REFUSED UNAUTHENTIC EACCES EPERM',

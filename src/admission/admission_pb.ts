@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file admission/admission.proto.
  */
 export const file_admission_admission: GenFile = /*@__PURE__*/
-  fileDesc("ChlhZG1pc3Npb24vYWRtaXNzaW9uLnByb3RvEhJib290bWVzaC5hZG1pc3Npb24iYwoFVG9rZW4SEwoLcm9vdF9kaWdlc3QYASABKAwSDwoHcGVlcl9pZBgCIAEoCRIRCglhZGRyZXNzZXMYAyADKAkSDgoGc2VjcmV0GAQgASgMEhEKCW5vdF9hZnRlchgFIAEoBCJNCgVLbm9jaxIOCgZzZWNyZXQYASABKAwSDAoEbmFtZRgCIAEoCRIVCg13aXJlZ3VhcmRfa2V5GAMgASgMEg8KB21hY2hpbmUYBCADKAkiYAoJQ2hhbGxlbmdlEg0KA2tleRgBIAEoDEgAEi4KB3JlZnVzYWwYAiABKAsyGy5ib290bWVzaC5hZG1pc3Npb24uUmVmdXNhbEgAEgwKBHRpbWUYAyABKARCBgoEc2F5cyIUCgVQcm9vZhILCgNtYWMYASABKAwicQoHVmVyZGljdBIuCgd3ZWxjb21lGAEgASgLMhsuYm9vdG1lc2guYWRtaXNzaW9uLldlbGNvbWVIABIuCgdyZWZ1c2FsGAIgASgLMhsuYm9vdG1lc2guYWRtaXNzaW9uLlJlZnVzYWxIAEIGCgRzYXlzIlwKB1dlbGNvbWUSDAoEcm9vdBgBIAEoDBIvCglkb2N1bWVudHMYAiADKAsyHC5ib290bWVzaC5hZG1pc3Npb24uRG9jdW1lbnQSEgoKc3RhdGVtZW50cxgDIAMoDCInCghEb2N1bWVudBIMCgRuYW1lGAEgASgJEg0KBWJ5dGVzGAIgASgMIioKB1JlZnVzYWwSDgoGcmVhc29uGAEgASgJEg8KB21lc3NhZ2UYAiABKAliBnByb3RvMw");
+  fileDesc("ChlhZG1pc3Npb24vYWRtaXNzaW9uLnByb3RvEhJib290bWVzaC5hZG1pc3Npb24iYwoFVG9rZW4SEwoLcm9vdF9kaWdlc3QYASABKAwSDwoHcGVlcl9pZBgCIAEoCRIRCglhZGRyZXNzZXMYAyADKAkSDgoGc2VjcmV0GAQgASgMEhEKCW5vdF9hZnRlchgFIAEoBCJNCgVLbm9jaxIOCgZzZWNyZXQYASABKAwSDAoEbmFtZRgCIAEoCRIVCg13aXJlZ3VhcmRfa2V5GAMgASgMEg8KB21hY2hpbmUYBCADKAkiYAoJQ2hhbGxlbmdlEg0KA2tleRgBIAEoDEgAEi4KB3JlZnVzYWwYAiABKAsyGy5ib290bWVzaC5hZG1pc3Npb24uUmVmdXNhbEgAEgwKBHRpbWUYAyABKARCBgoEc2F5cyIUCgVQcm9vZhILCgNtYWMYASABKAwicQoHVmVyZGljdBIuCgd3ZWxjb21lGAEgASgLMhsuYm9vdG1lc2guYWRtaXNzaW9uLldlbGNvbWVIABIuCgdyZWZ1c2FsGAIgASgLMhsuYm9vdG1lc2guYWRtaXNzaW9uLlJlZnVzYWxIAEIGCgRzYXlzIlwKB1dlbGNvbWUSDAoEcm9vdBgBIAEoDBIvCglkb2N1bWVudHMYAiADKAsyHC5ib290bWVzaC5hZG1pc3Npb24uRG9jdW1lbnQSEgoKc3RhdGVtZW50cxgDIAMoDCInCghEb2N1bWVudBIMCgRuYW1lGAEgASgJEg0KBWJ5dGVzGAIgASgMIioKB1JlZnVzYWwSDgoGcmVhc29uGAEgASgJEg8KB21lc3NhZ2UYAiABKAkiTgoHQ291cmllchIvCglkb2N1bWVudHMYASADKAsyHC5ib290bWVzaC5hZG1pc3Npb24uRG9jdW1lbnQSEgoKc3RhdGVtZW50cxgCIAMoDGIGcHJvdG8z");
 
 /**
  * What a machine is given to join with; in base64url behind `bm1.`, with a checksum. It is secret while it can be used.
@@ -267,4 +267,28 @@ export type Refusal = Message<"bootmesh.admission.Refusal"> & {
  */
 export const RefusalSchema: GenMessage<Refusal> = /*@__PURE__*/
   messageDesc(file_admission_admission, 7);
+
+/**
+ * A file that a person carries between sites, behind the line `bootmesh-courier 1`.
+ *
+ * @generated from message bootmesh.admission.Courier
+ */
+export type Courier = Message<"bootmesh.admission.Courier"> & {
+  /**
+   * @generated from field: repeated bootmesh.admission.Document documents = 1;
+   */
+  documents: Document[];
+
+  /**
+   * @generated from field: repeated bytes statements = 2;
+   */
+  statements: Uint8Array[];
+};
+
+/**
+ * Describes the message bootmesh.admission.Courier.
+ * Use `create(CourierSchema)` to create a new message.
+ */
+export const CourierSchema: GenMessage<Courier> = /*@__PURE__*/
+  messageDesc(file_admission_admission, 8);
 

@@ -1,11 +1,9 @@
-import {
-  type InviteResult,
-  type MemberLine,
-  OperationError,
-  type OperationInput,
-  type PendingLine,
-} from '../admin/operations.ts';
+import { createHash } from 'node:crypto';
+import { OperationError, type OperationInput, type OperationOptions } from '../admin/operations.ts';
+import type { CourierNews, CourierResult, InviteResult, MemberLine, PendingLine } from '../admin/results.ts';
 import type { PendingRequest } from '../admission/requests.ts';
+import { readGuarded } from '../disk/guarded-file.ts';
+import { MAX_COURIER_BYTES, readCourier, writeCourier } from '../enrolment/courier.ts';
 import type { Certificate } from '../fleet/certificate.ts';
 import { revoke } from '../fleet/revocation.ts';
 import { MEMBER_ROLES, type MemberRole } from '../fleet/trust-list.ts';
@@ -78,6 +76,37 @@ export async function revokeMember(node: MeshNode, { member, why }: OperationInp
   const facts = { peerId: one.peerId, site: one.site, at: Math.floor(certified.now()), why };
   await presence.sync.say(revoke(facts, issuer.privateKey, certified.members.trust).bytes);
   return lineOf(node, one, new Set(node.swarm.connected()));
+}
+
+/** Rejects with `OperationError` where the fleet has no certificates. */
+export async function exportCourier(
+  node: MeshNode,
+  write: (bytes: Uint8Array) => Promise<void>,
+): Promise<CourierResult> {
+  const { certified } = node.membership;
+  if (certified === undefined || node.releases === undefined) throw noIssuer(node);
+  const statements = [...certified.members.statements()];
+  const bytes = writeCourier({ documents: node.releases.channels.documents, statements });
+  await write(bytes);
+  const sha256 = createHash('sha256').update(bytes).digest('hex');
+  return { size: bytes.length, sha256, statements: statements.length };
+}
+
+/** Rejects with `CourierInvalid`, `FileUnusable` and `OperationError`. */
+export async function importCourier(
+  { membership, presence, releases }: MeshNode,
+  file: string,
+  { signal }: OperationOptions,
+): Promise<CourierNews> {
+  if (membership.certified === undefined || presence === undefined || releases === undefined) {
+    throw new OperationError('REFUSED', 'this node has joined no fleet with certificates: join it first');
+  }
+  const bytes = await readGuarded(file, { maxBytes: MAX_COURIER_BYTES, secret: false });
+  if (bytes === undefined) throw new OperationError('NOT_FOUND', `${file} does not exist: name a courier’s file`);
+  const { documents, statements } = readCourier(bytes);
+  // First who may admit, by which the rest is judged.
+  const metadata = await releases.channels.take(documents, { signal });
+  return { metadata, ...(await presence.sync.take(statements)) };
 }
 
 export function notRunning(data: string): OperationError {

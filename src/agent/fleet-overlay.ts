@@ -1,5 +1,5 @@
 import { networkInterfaces } from 'node:os';
-import type { OverlayLine, OverlayPeerLine } from '../admin/operations.ts';
+import type { OverlayLine, OverlayPeerLine } from '../admin/results.ts';
 import type { Membership } from '../enrolment/membership.ts';
 import { MAX_PLACES } from '../fleet/binding.ts';
 import type { Certificate } from '../fleet/certificate.ts';

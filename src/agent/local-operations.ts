@@ -2,27 +2,31 @@ import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { CID } from 'multiformats/cid';
 import {
-  type ArtifactLine,
-  type ChannelLine,
-  type GcResult,
-  type GetResult,
-  type InviteResult,
-  type LsResult,
-  type MemberLine,
   OperationError,
   type OperationInput,
   type OperationOptions,
   type Operations,
-  type OverlayLine,
-  type PeerLine,
-  type PendingLine,
-  type PinLine,
-  type PublishResult,
-  type RatesLine,
   type ReadOptions,
-  type StatusResult,
-  type VerifyResult,
 } from '../admin/operations.ts';
+import type {
+  ArtifactLine,
+  ChannelLine,
+  CourierNews,
+  CourierResult,
+  GcResult,
+  GetResult,
+  InviteResult,
+  LsResult,
+  MemberLine,
+  OverlayLine,
+  PeerLine,
+  PendingLine,
+  PinLine,
+  PublishResult,
+  RatesLine,
+  StatusResult,
+  VerifyResult,
+} from '../admin/results.ts';
 import { rate } from '../admin/setting.ts';
 import { type ChunkRef, chunkKey } from '../content/chunk.ts';
 import type { Manifest } from '../content/manifest.ts';
@@ -31,7 +35,16 @@ import { publish } from '../release/publisher.ts';
 import { artifactsOf } from '../release/release.ts';
 import type { VerifiedRelease } from '../release/trusted-state.ts';
 import type { Swarm } from '../swarm/swarm.ts';
-import { approve, invite, memberLines, notRunning, pendingLines, revokeMember } from './fleet-operations.ts';
+import {
+  approve,
+  exportCourier,
+  importCourier,
+  invite,
+  memberLines,
+  notRunning,
+  pendingLines,
+  revokeMember,
+} from './fleet-operations.ts';
 import { importArtifact } from './import-artifact.ts';
 import { type MeshNode, repositoryOf } from './node.ts';
 import { releasePin } from './release-pin.ts';
@@ -251,6 +264,14 @@ export class LocalOperations implements Operations {
 
   async members(): Promise<{ readonly members: readonly MemberLine[] }> {
     return { members: memberLines(this.#node) };
+  }
+
+  async courierExport(_input: OperationInput<'courierExport'>, { write }: ReadOptions): Promise<CourierResult> {
+    return await exportCourier(this.#node, write);
+  }
+
+  async courierImport({ file }: OperationInput<'courierImport'>, options: OperationOptions): Promise<CourierNews> {
+    return await importCourier(this.#node, file, options);
   }
 
   async overlay(): Promise<OverlayLine> {

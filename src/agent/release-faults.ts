@@ -1,4 +1,4 @@
-import type { FaultLine } from '../admin/operations.ts';
+import type { FaultLine } from '../admin/results.ts';
 import type { Channels } from '../release/channels.ts';
 
 interface Deps {

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { MemberLine } from '../admin/operations.ts';
+import { whole } from '../admin/received-file.ts';
+import type { MemberLine } from '../admin/results.ts';
 import { parseDuration } from '../fleet/quantity.ts';
 import { addVerb, perform, usageError } from './session.ts';
 
@@ -16,6 +17,7 @@ export function addFleet(program: Command): void {
   addMembers(fleet);
   addRevoke(fleet);
   addIssuer(fleet);
+  addCourier(fleet);
 }
 
 function addInit(fleet: Command): void {
@@ -183,6 +185,38 @@ function addIssuer(fleet: Command): void {
         const result = await add(resolve(keys), { name, ...facts }, resolve(out));
         const text = `issuer ${name} may admit ${flags.site === undefined ? 'anywhere' : `to ${flags.site}`}; its key is ${result.file}`;
         return { result, text };
+      });
+    });
+}
+
+function addCourier(fleet: Command): void {
+  const courier = fleet
+    .command('courier')
+    .description('who belongs and who no longer, carried to where no network reaches');
+  addVerb(courier, 'export', {
+    summary: 'write all that this node knows of its fleet’s members into a file',
+    examples: ['fleet courier export -o /media/usb/fleet'],
+  })
+    .requiredOption('-o, --output <file>', 'appears when all of it is written; nothing in it is secret')
+    .action(async ({ output }: { output: string }, command: Command) => {
+      await perform(command, async (session) => {
+        const operations = await session.operations();
+        const file = resolve(output);
+        const result = await whole(file, (write) => operations.courierExport({}, { ...session.options, write }));
+        return { result: { ...result, output: file }, text: `${file}  ${result.statements} statements` };
+      });
+    });
+  addVerb(courier, 'import', {
+    summary: 'take what is news from such a file; it proves itself, whoever carried it',
+    examples: ['fleet courier import /media/usb/fleet'],
+  })
+    .argument('<file>', 'of `fleet courier export`')
+    .action(async (given: string, _flags: unknown, command: Command) => {
+      await perform(command, async (session) => {
+        const result = await (await session.operations()).courierImport({ file: resolve(given) }, session.options);
+        const { metadata, news, refused } = result;
+        const told = `${news} statements were news${refused > 0 ? `, ${refused} do not count here` : ''}`;
+        return { result, text: `${told}; the signed metadata is ${metadata ? 'newer than ours was' : 'known'}` };
       });
     });
 }

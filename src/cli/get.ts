@@ -1,8 +1,6 @@
-import { createHash, randomBytes } from 'node:crypto';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { type GetResult, OperationError } from '../admin/operations.ts';
+import { whole } from '../admin/received-file.ts';
 import { formatBytes } from '../observe/progress.ts';
 import { addVerb, perform } from './session.ts';
 
@@ -47,36 +45,4 @@ export function addGet(program: Command): void {
         return { result: { ...result, output: file }, text };
       });
     });
-}
-
-type Write = (bytes: Uint8Array) => Promise<void>;
-
-/** The file appears in one step with all its bytes on disk, or not at all. */
-async function whole(file: string, fill: (write: Write) => Promise<GetResult>): Promise<GetResult> {
-  const part = `${file}.${randomBytes(4).toString('hex')}.part`;
-  const hash = createHash('sha256');
-  try {
-    await using handle = await create(part, file);
-    const result = await fill(async (bytes) => {
-      hash.update(bytes);
-      await handle.writeFile(bytes);
-    });
-    const sha256 = hash.digest('hex');
-    if (sha256 !== result.sha256) {
-      throw new OperationError('REFUSED', `the agent sent bytes with sha256 ${sha256}, and says ${result.sha256}`);
-    }
-    await handle.sync();
-    await rename(part, file);
-    return result;
-  } finally {
-    await rm(part, { force: true });
-  }
-}
-
-async function create(part: string, file: string): Promise<FileHandle> {
-  try {
-    return await open(part, 'wx', 0o666);
-  } catch (cause) {
-    throw new OperationError('FAILED', `${file} cannot be written: ${(cause as Error).message}`, { cause });
-  }
 }

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { LsResult } from '../admin/operations.ts';
+import type { LsResult } from '../admin/results.ts';
 import { formatBytes } from '../observe/progress.ts';
 import { addVerb, perform } from './session.ts';
 

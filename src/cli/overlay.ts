@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import { OperationError, type OverlayLine, type OverlayPeerLine } from '../admin/operations.ts';
+import { OperationError } from '../admin/operations.ts';
+import type { OverlayLine, OverlayPeerLine } from '../admin/results.ts';
 import { formatBytes } from '../observe/progress.ts';
 import type { WireGuardNetwork, WireGuardPeer } from '../overlay/network.ts';
 import { addVerb, perform, usageError } from './session.ts';

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { PeerLine } from '../admin/operations.ts';
+import type { PeerLine } from '../admin/results.ts';
 import { formatBytes } from '../observe/progress.ts';
 import { addVerb, perform } from './session.ts';
 

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { BootLine, FaultLine, RatesLine, StatusResult } from '../admin/operations.ts';
+import type { BootLine, FaultLine, RatesLine, StatusResult } from '../admin/results.ts';
 import { formatRate } from '../fleet/quantity.ts';
 import { formatBytes } from '../observe/progress.ts';
 import { addVerb, perform } from './session.ts';

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type AdminClient, connectAdmin } from '../admin/admin-client.ts';
-import type { PublishResult } from '../admin/operations.ts';
+import type { PublishResult } from '../admin/results.ts';
 import { trialFleet } from '../agent/trial-fleet.ts';
 import type { FleetDescription } from '../fleet/description.ts';
 import { type Lab, labUp } from '../lab/lab.ts';

@@ -3,17 +3,18 @@ import { mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, join } from 'node:path';
 import { readKeyFile } from '../disk/key-file.ts';
-import { type Certificate, issueCertificate, renewAt } from '../fleet/certificate.ts';
+import { type Certificate, certifiedPeer, issueCertificate, renewAt } from '../fleet/certificate.ts';
 import type { Identity } from '../fleet/identity.ts';
 import { MemberStore } from '../fleet/member-store.ts';
-import { Members } from '../fleet/members.ts';
+import { type MemberChange, Members } from '../fleet/members.ts';
 import type { Roster } from '../fleet/roster.ts';
-import { rawPublicKey, StatementRefused } from '../fleet/statement.ts';
+import { openStatement, rawPublicKey, StatementRefused } from '../fleet/statement.ts';
 import { type Issuer, readTrustList, type TrustList } from '../fleet/trust-list.ts';
 import { loadWireguardKey, type WireguardKey } from '../fleet/wireguard-key.ts';
 import type { Log } from '../observe/log.ts';
 import type { FleetKeys } from '../release/fleet-keys.ts';
 import type { KnownMember, Member } from '../swarm/membership.ts';
+import type { Vouching } from '../swarm/vouched.ts';
 import { acquaintances } from './acquaintance.ts';
 
 /** What a node keeps of the fleet that it joined, in its data directory. */
@@ -69,19 +70,22 @@ export class Membership {
   readonly certified: Certified | undefined;
   readonly #peerId: string;
   readonly #roster: Roster;
+  readonly #log: Log;
+  #onShown: (change: MemberChange) => void = () => undefined;
 
-  private constructor(peerId: string, roster: Roster, certified: Certified | undefined) {
-    this.#peerId = peerId;
+  private constructor({ identity, roster, log }: Deps, certified: Certified | undefined) {
+    this.#peerId = identity.peerId;
     this.#roster = roster;
+    this.#log = log;
     this.certified = certified;
   }
 
   /** Starts from what is on disk, whoever else is there. Rejects with `FileUnusable` and `FleetKeysUnusable`. */
   static async open(deps: Deps): Promise<Membership> {
-    const { data, identity, roster, keys, log, timeFloor } = deps;
+    const { data, keys, log, timeFloor } = deps;
     // The list beside the fleet's own keys is the newest.
     const json = (await keys?.trust()) ?? deps.trust;
-    if (json === undefined) return new Membership(identity.peerId, roster, undefined);
+    if (json === undefined) return new Membership(deps, undefined);
     const trust = readTrustList(json);
     await mkdir(dirname(fleetFiles(data).members), { recursive: true, mode: 0o700 });
     const now = () => Math.max(Date.now(), timeFloor) / 1000;
@@ -98,12 +102,27 @@ export class Membership {
     const wireguardKey = await loadWireguardKey(data);
     const issuer = await ownIssuer(fleetFiles(data).issuer, keys, trust);
     const certified = { trust: json, members, store, wireguardKey, issuer, now };
-    const membership = new Membership(identity.peerId, roster, certified);
+    const membership = new Membership(deps, certified);
     if (issuer !== undefined && membership.isDue()) {
       members.hear(membership.renewed(issuer).bytes);
       store.keep(() => members.statements());
     }
     return membership;
+  }
+
+  /** On every connection both ends show their certificates: who was admitted while we were away is known by it at once. */
+  get vouching(): Vouching | undefined {
+    const { certified } = this;
+    if (certified === undefined) return undefined;
+    return {
+      own: () => this.own?.bytes ?? new Uint8Array(),
+      shown: (peerId, bytes) => this.#shown(certified, peerId, bytes),
+    };
+  }
+
+  /** Called with what others showed that was news. */
+  set onShown(listener: (change: MemberChange) => void) {
+    this.#onShown = listener;
   }
 
   /** This node's own certificate, while it counts. */
@@ -173,6 +192,19 @@ export class Membership {
     const notAfter = from + Math.min(days, issuer.maxDays) * DAY_S;
     const name = nameOf(facts.name);
     return issueCertificate({ ...facts, name, since, notBefore: from, notAfter }, issuer.privateKey, members.trust);
+  }
+
+  /** A stranger's own certificate, and nothing else, is heard. What it is worth, its signature says. */
+  #shown({ members }: Certified, peerId: string, bytes: Uint8Array): void {
+    try {
+      const statement = openStatement(bytes);
+      if (statement.kind !== 'certificate' || certifiedPeer(statement) !== peerId) return;
+      const change = members.hear(bytes);
+      if (change !== undefined) this.#onShown(change);
+    } catch (error) {
+      if (!(error instanceof StatementRefused)) throw error;
+      this.#log.debug('what a peer showed does not count', { peer: peerId, reason: error.reason });
+    }
   }
 }
 

@@ -82,6 +82,7 @@ export class Presence implements AsyncDisposable {
       onChange: (change) => this.#changed(change),
       blame: (peer) => swarm.offend(peer),
     });
+    deps.membership.onShown = (change) => this.sync.heard(change);
     swarm.documents.serve(RENEWAL, async (_, from) => this.#renew(from));
     this.#running = this.#run(lookMs);
   }

@@ -81,6 +81,11 @@ export function readCertificate(statement: OpenedStatement, trust: TrustList): C
   return { ...rest, issuer: issuer.name, address, bytes: statement.bytes };
 }
 
+/** Whom an opened certificate is of, true or not. Throws `StatementRefused` (malformed). */
+export function certifiedPeer(statement: OpenedStatement): string {
+  return decode(statement).peerId;
+}
+
 /**
  * Whether it counts at this time, seconds since 1970. `grace` is for a member that cannot be renewed because no issuer
  * can be reached.

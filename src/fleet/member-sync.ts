@@ -96,6 +96,32 @@ export class MemberSync implements AsyncDisposable {
     this.#announce(bytes);
   }
 
+  /** Statements that somebody carried here: how many were news, which are on disk when it resolves, and how many count not. */
+  async take(statements: readonly Uint8Array[]): Promise<{ readonly news: number; readonly refused: number }> {
+    const { members, store } = this.#deps;
+    let [news, refused] = [0, 0];
+    for (const [index, bytes] of statements.entries()) {
+      if (index % BATCH === BATCH - 1) await turn(undefined, { signal: this.#over.signal });
+      try {
+        const change = members.hear(bytes);
+        if (change === undefined) continue;
+        news += 1;
+        this.#changed(change);
+        if (news <= MAX_PASSED_ON) this.#announce(bytes);
+      } catch (error) {
+        if (!(error instanceof StatementRefused)) throw error;
+        refused += 1;
+      }
+    }
+    await store.flush();
+    return { news, refused };
+  }
+
+  /** `members` heard something elsewhere. */
+  heard(change: MemberChange): void {
+    this.#changed(change);
+  }
+
   /** The fleet's keys say otherwise who may admit. What was refused under the old list is asked for again. */
   judge(trust: TrustList): void {
     this.#changed(this.#deps.members.judge(trust));

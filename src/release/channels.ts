@@ -125,6 +125,11 @@ export class Channels implements AsyncDisposable {
     return this.#ledger.expires;
   }
 
+  /** All signed metadata that was verified here, by name. */
+  get documents(): ReadonlyMap<string, Buffer> {
+    return this.#ledger.documents;
+  }
+
   /** The documents by which another node comes to believe the same of membership. */
   proof(): ReadonlyMap<string, Buffer> {
     return this.#ledger.proof();
@@ -173,6 +178,19 @@ export class Channels implements AsyncDisposable {
     if (this.#ledger.version > before) this.#announce();
     this.#sayStale();
     return { asked, answered: answers.length, version: this.#ledger.version, updated: this.#ledger.version > before };
+  }
+
+  /** Takes a state that somebody carried here, if it is newer, through the same checks as everyone's. */
+  async take(
+    documents: ReadonlyMap<string, Uint8Array>,
+    { signal }: { readonly signal: AbortSignal },
+  ): Promise<boolean> {
+    const timestamp = Buffer.from(documents.get(TIMESTAMP) ?? []);
+    if (this.#ledger.compare(timestamp) !== 'newer') return false;
+    const own = AbortSignal.any([signal, this.#closed.signal]);
+    await this.#advance(timestamp, async (name) => documents.get(name), own);
+    this.#announce();
+    return true;
   }
 
   /** Takes the publisher's own newest state, through the same checks as everyone's. Rejects with `AdoptRefused`. */

@@ -81,7 +81,12 @@ export class Ledger {
     return this.#state?.chain.trust;
   }
 
-  /** The documents by which another node comes to the same state, by name; empty before there is one. */
+  /** All that was verified, by name; empty before there is anything. */
+  get documents(): ReadonlyMap<string, Buffer> {
+    return this.#state?.documents ?? new Map();
+  }
+
+  /** The documents by which another node comes to the same state but for its releases. */
   proof(): ReadonlyMap<string, Buffer> {
     const state = this.#state;
     const names = state?.chain.names ?? [];

@@ -1,3 +1,5 @@
+import type { Vouching } from './vouched.ts';
+
 /** What the swarm knows of a member. */
 export interface Member {
   readonly site: string;
@@ -15,4 +17,6 @@ export interface Membership {
   member(peerId: string): Member | undefined;
   /** Members known beforehand: whom to dial, and whom to expect in our site. */
   readonly members?: Iterable<KnownMember>;
+  /** What is shown to each other on every connection, where membership is proven by that. */
+  readonly vouching?: Vouching | undefined;
 }

@@ -13,6 +13,7 @@ import { corked } from './corked.ts';
 import { segmentDiscovery } from './segment-discovery.ts';
 import { sparing } from './sparing.ts';
 import { TRANSPORT } from './transport.ts';
+import { type Vouching, vouched } from './vouched.ts';
 
 export const DHT_PROTOCOL = '/bootmesh/kad/1.0.0';
 
@@ -34,7 +35,12 @@ export interface NodeOptions {
 
 /** The libp2p node, started: TCP, Noise, Yamux, identify, ping, gossipsub, and a Kademlia DHT of the fleet's own. */
 export async function createNode(
-  deps: { readonly privateKey: PrivateKey; readonly gate: ConnectionGater; admits(peerId: string): boolean },
+  deps: {
+    readonly privateKey: PrivateKey;
+    readonly gate: ConnectionGater;
+    admits(peerId: string): boolean;
+    readonly vouching?: Vouching | undefined;
+  },
   options: NodeOptions,
 ): Promise<SwarmNode> {
   const discovery = options.bootstrap.length > 0 ? [bootstrap({ list: [...options.bootstrap] })] : [];
@@ -45,7 +51,8 @@ export async function createNode(
     addresses: { listen: [...options.listen] },
     transports: [tcp(TRANSPORT.tcp)],
     connectionProtector: corked,
-    connectionEncrypters: [noise()],
+    // The first that the other end knows, too.
+    connectionEncrypters: deps.vouching === undefined ? [noise()] : [vouched(noise(), deps.vouching), noise()],
     streamMuxers: [sparing(yamux(TRANSPORT.yamux))],
     connectionGater: deps.gate,
     connectionManager: {

@@ -294,7 +294,7 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
   const standing = new Standing(options.standing);
   const admits = (peer: string) => membership.member(peer) !== undefined && standing.bannedUntil(peer) === undefined;
   const node = await createNode(
-    { privateKey: deps.privateKey, gate: gate(admits), admits },
+    { privateKey: deps.privateKey, gate: gate(admits), admits, vouching: membership.vouching },
     { listen, bootstrap: options.bootstrap ?? [], mdns, dialTimeoutMs },
   );
   await using stack = new AsyncDisposableStack();

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { PeerLine } from '../../src/admin/operations.ts';
+import type { PeerLine } from '../../src/admin/results.ts';
 import { connect, createNamespace, type Namespace } from '../../src/lab/namespace.ts';
 import { type CliProcess, type CliRun, startCli } from '../cli/run-cli.ts';
 

@@ -4,7 +4,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { MemberLine, PendingLine } from '../../src/admin/operations.ts';
+import type { CourierNews, MemberLine, PendingLine } from '../../src/admin/results.ts';
 import { missingRequirements } from '../../src/lab/requirements.ts';
 import { Machines } from './machines.ts';
 
@@ -13,7 +13,7 @@ const skip = missing.length > 0 && missing.join('; ');
 let machines: Machines;
 
 before(async () => {
-  if (!skip) machines = await Machines.open('m', ['first', 'second', 'third', 'stranger']);
+  if (!skip) machines = await Machines.open('m', ['first', 'second', 'third', 'stranger', 'fourth']);
 });
 after(() => machines?.[Symbol.asyncDispose]());
 
@@ -113,6 +113,25 @@ describe('membership by certificate', { skip, timeout: 150_000 }, () => {
     assert.deepEqual(await machines.peersOf('third'), []);
     assert.deepEqual(await machines.peersOf('second'), [await nameOfFirst()]);
     await Promise.all((['first', 'second', 'third'] as const).map((name) => machines.down(name)));
+  });
+
+  it('a revocation that a person carried counts as one that came by wire', async () => {
+    await machines.up('first');
+    await machines.join('fourth', 'first');
+    await machines.down('fourth');
+    await machines.json('first', 'fleet', 'revoke', 'fourth');
+    const file = join(machines.folder, 'courier');
+    await machines.json('first', 'fleet', 'courier', 'export', '-o', file);
+    await machines.down('first');
+    await Promise.all(['second', 'fourth'].map((name) => machines.up(name)));
+    await machines.untilPeers('second', ['fourth']);
+    const news = await machines.json<CourierNews>('second', 'fleet', 'courier', 'import', file);
+    assert.deepEqual([news.news > 0, news.refused], [true, 0]);
+    await machines.untilPeers('second', []);
+    const again = await machines.json<CourierNews>('second', 'fleet', 'courier', 'import', file);
+    assert.deepEqual(again, { metadata: false, news: 0, refused: 0 });
+    assert.equal((await machines.run('second', 'fleet', 'courier', 'import', '/etc/hosts')).code, 2);
+    await Promise.all(['second', 'fourth'].map((name) => machines.down(name)));
   });
 
   it('without a token a machine is approved by an operator, or by the list: then with new keys each time', async () => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { after, before, type TestContext, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { PublishResult } from '../../src/admin/operations.ts';
+import type { PublishResult } from '../../src/admin/results.ts';
 import type { Lab } from '../../src/lab/lab.ts';
 import { Namespace } from '../../src/lab/namespace.ts';
 import { readCounter, reshape } from '../../src/lab/shaping.ts';

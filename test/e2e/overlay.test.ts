@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { MemberLine, OverlayLine } from '../../src/admin/operations.ts';
+import type { MemberLine, OverlayLine } from '../../src/admin/results.ts';
 import { missingRequirements } from '../../src/lab/requirements.ts';
 import { parseDump } from '../../src/overlay/dump.ts';
 import { Machines } from './machines.ts';

@@ -5,7 +5,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { PublishResult } from '../../src/admin/operations.ts';
+import type { PublishResult } from '../../src/admin/results.ts';
 import type { BootStatus } from '../../src/boot/boot.ts';
 import type { Site } from '../../src/demo/site.ts';
 import { messageType, option, readAddress, readType } from '../../src/dhcp/option.ts';

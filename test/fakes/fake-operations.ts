@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { MemberLine, Operations, PendingLine, ReadOptions } from '../../src/admin/operations.ts';
+import type { Operations, ReadOptions } from '../../src/admin/operations.ts';
+import type { MemberLine, PendingLine } from '../../src/admin/results.ts';
 
 const peerId = '12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp';
 const cid = 'bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi';
@@ -71,6 +72,12 @@ export function fakeOperations(overrides: Partial<Operations> = {}): Operations 
     pending: async () => ({ pending: [waiting] }),
     approve: async () => waiting,
     members: async () => ({ members: [member] }),
+    courierExport: async (_input, { write }: ReadOptions) => {
+      const bytes = Buffer.from('abc');
+      await write(bytes);
+      return { size: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex'), statements: 1 };
+    },
+    courierImport: async () => ({ metadata: true, news: 2, refused: 0 }),
     overlay: async () => ({ state: 'off' }),
     revoke: async () => ({ ...member, state: 'revoked' }),
     limit: async () => ({ down: 2_500_000 }),

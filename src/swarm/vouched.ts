@@ -1,0 +1,41 @@
+import type { ConnectionEncrypter, SecureConnectionOptions, SecuredConnection } from '@libp2p/interface';
+import { lpStream } from '@libp2p/utils';
+
+/** What the two ends of a connection show each other before either decides whether to talk. */
+export interface Vouching {
+  /** Shown to whoever is there; empty for nothing. */
+  own(): Uint8Array;
+  /** The other end has proven its peer id, and showed this. Whether it is worth anything is found out here. */
+  shown(peerId: string, bytes: Uint8Array): void;
+}
+
+type Encrypter<C> = (components: C) => ConnectionEncrypter;
+
+export const VOUCHED_PROTOCOL = '/bootmesh/noise/1.0.0';
+/** What one may show, bytes, and what may have come behind it before it is read. */
+const MAX_SHOWN = 1024;
+const MAX_BEHIND = 128 * 1024;
+
+/**
+ * Encryption after which both ends show a certificate, each as the first message under that encryption: who was admitted
+ * while the other was away is known by it at once, without anybody between them. Its own protocol name, so that both ends
+ * agree on it; who does not know it is met by plain Noise, and judged by what is known already.
+ */
+export function vouched<C>(inner: Encrypter<C>, vouching: Vouching): Encrypter<C> {
+  return (components) => {
+    const encrypter = inner(components);
+    const exchange = async (secured: SecuredConnection, options?: SecureConnectionOptions) => {
+      const messages = lpStream(secured.connection, { maxDataLength: MAX_SHOWN, maxBufferSize: MAX_BEHIND });
+      await messages.write(vouching.own(), options);
+      const shown = await messages.read(options);
+      if (shown.byteLength > 0) vouching.shown(secured.remotePeer.toString(), shown.subarray());
+      messages.unwrap();
+      return secured;
+    };
+    return {
+      protocol: VOUCHED_PROTOCOL,
+      secureInbound: async (stream, options) => exchange(await encrypter.secureInbound(stream, options), options),
+      secureOutbound: async (stream, options) => exchange(await encrypter.secureOutbound(stream, options), options),
+    };
+  };
+}
