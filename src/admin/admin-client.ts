@@ -61,6 +61,7 @@ export class AdminClient implements Operations {
   overlay = this.#asking('overlay');
   courierImport = this.#asking('courierImport');
   revoke = this.#asking('revoke');
+  renew = this.#asking('renew');
 
   async get(input: OperationInput<'get'>, options: ReadOptions): Promise<OperationResult<'get'>> {
     return await this.#ask('get', input, options, options.write);

@@ -103,6 +103,11 @@ export const operationInputs = {
   courierImport: z.strictObject({ file }),
   /** A name or a peer id. */
   revoke: z.strictObject({ member: z.string().min(1).max(128), why: z.string().max(200) }),
+  /** A name or a peer id; this node when absent. With other roles when they are named. */
+  renew: z.strictObject({
+    member: z.string().min(1).max(128).optional(),
+    roles: z.array(z.string().max(32)).max(8).optional(),
+  }),
   /** What is left out stays as it is; null is no limit. The configuration counts again when the agent starts anew. */
   limit: z.strictObject({
     down: rateText.nullable().optional(),
@@ -154,6 +159,8 @@ export interface Operations {
   overlay(input: OperationInput<'overlay'>, options: OperationOptions): Promise<OverlayLine>;
   /** It is no member from now on, for good. */
   revoke(input: OperationInput<'revoke'>, options: OperationOptions): Promise<MemberLine>;
+  /** Its next certificate, from now on. */
+  renew(input: OperationInput<'renew'>, options: OperationOptions): Promise<MemberLine>;
   /** Other rate caps for as long as the agent runs. */
   limit(input: OperationInput<'limit'>, options: OperationOptions): Promise<RatesLine>;
 }

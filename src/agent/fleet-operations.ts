@@ -4,6 +4,7 @@ import type { CourierNews, CourierResult, InviteResult, MemberLine, PendingLine 
 import type { PendingRequest } from '../admission/requests.ts';
 import { readGuarded } from '../disk/guarded-file.ts';
 import { MAX_COURIER_BYTES, readCourier, writeCourier } from '../enrolment/courier.ts';
+import type { Certified } from '../enrolment/membership.ts';
 import type { Certificate } from '../fleet/certificate.ts';
 import { revoke } from '../fleet/revocation.ts';
 import { MEMBER_ROLES, type MemberRole } from '../fleet/trust-list.ts';
@@ -60,15 +61,7 @@ export async function revokeMember(node: MeshNode, { member, why }: OperationInp
   const { certified } = membership;
   const issuer = certified?.issuer;
   if (certified === undefined || issuer === undefined || presence === undefined) throw noIssuer(node);
-  const found = [...certified.members.certificates].filter(({ peerId, name }) => peerId === member || name === member);
-  const [one] = found;
-  if (one === undefined) {
-    throw new OperationError('NOT_FOUND', `nobody here is called ${member}: \`bootmesh fleet ls\` lists all members`);
-  }
-  if (found.length > 1) {
-    const ids = found.map(({ peerId, site }) => `${peerId} (${site})`).join(', ');
-    throw new OperationError('USAGE', `${found.length} members are called ${member}: say which by peer id: ${ids}`);
-  }
+  const one = memberCalled(certified, member);
   if (one.peerId === identity.peerId) {
     const message = 'this is the node that would sign: revoke it from another that may admit';
     throw new OperationError('REFUSED', message);
@@ -76,6 +69,29 @@ export async function revokeMember(node: MeshNode, { member, why }: OperationInp
   const facts = { peerId: one.peerId, site: one.site, at: Math.floor(certified.now()), why };
   await presence.sync.say(revoke(facts, issuer.privateKey, certified.members.trust).bytes);
   return lineOf(node, one, new Set(node.swarm.connected()));
+}
+
+/** Its next certificate is on disk, and on its way to all others, when it resolves. */
+export async function renewMember(node: MeshNode, { member, roles }: OperationInput<'renew'>): Promise<MemberLine> {
+  const { membership, presence, identity } = node;
+  const { certified } = membership;
+  const issuer = certified?.issuer;
+  if (certified === undefined || issuer === undefined || presence === undefined) throw noIssuer(node);
+  const one = memberCalled(certified, member ?? identity.peerId);
+  const next = membership.renew(issuer, roles === undefined ? one : { ...one, roles: roles.map(roleOf) });
+  await presence.sync.say(next.bytes);
+  return lineOf(node, next, new Set(node.swarm.connected()));
+}
+
+function memberCalled({ members }: Certified, member: string): Certificate {
+  const found = [...members.certificates].filter(({ peerId, name }) => peerId === member || name === member);
+  const [one] = found;
+  if (one === undefined) {
+    throw new OperationError('NOT_FOUND', `nobody here is called ${member}: \`bootmesh fleet ls\` lists all members`);
+  }
+  if (found.length === 1) return one;
+  const ids = found.map(({ peerId, site }) => `${peerId} (${site})`).join(', ');
+  throw new OperationError('USAGE', `${found.length} members are called ${member}: say which by peer id: ${ids}`);
 }
 
 /** Rejects with `OperationError` where the fleet has no certificates. */

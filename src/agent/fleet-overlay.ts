@@ -1,4 +1,4 @@
-import { networkInterfaces } from 'node:os';
+import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os';
 import type { OverlayLine, OverlayPeerLine } from '../admin/results.ts';
 import type { Membership } from '../enrolment/membership.ts';
 import { MAX_PLACES } from '../fleet/binding.ts';
@@ -7,6 +7,7 @@ import { fleetNetwork, siteNetwork } from '../fleet/overlay-address.ts';
 import { numberOfSite } from '../fleet/trust-list.ts';
 import { CommandFailed } from '../host/command.ts';
 import type { Log } from '../observe/log.ts';
+import { inOrderOfReach } from '../overlay/endpoint-order.ts';
 import { OverlayUnavailable } from '../overlay/interface.ts';
 import { Overlay } from '../overlay/overlay.ts';
 import { type OverlayMember, type PlannedPeer, planPeers } from '../overlay/peer-plan.ts';
@@ -58,7 +59,11 @@ export class FleetOverlay implements AsyncDisposable {
     };
     try {
       overlay.#overlay = await Overlay.open(
-        { plan: () => overlay.#plan(), log: log.with({ room: 'overlay' }) },
+        {
+          plan: () => overlay.#plan(),
+          isGateway: () => membership.own?.roles.includes('gateway') === true,
+          log: log.with({ room: 'overlay' }),
+        },
         options,
       );
     } catch (error) {
@@ -74,14 +79,22 @@ export class FleetOverlay implements AsyncDisposable {
     return fleetNetwork(this.#fleetId);
   }
 
+  /** There is an interface. */
+  get up(): boolean {
+    return this.#overlay !== undefined;
+  }
+
+  /** An address of the overlay itself, as IPv6 is spelt by Node. */
+  isInside(address: string): boolean {
+    const [prefix = ''] = this.network.split('::');
+    return address.toLowerCase().startsWith(`${prefix}:`);
+  }
+
   /** Where other members may send WireGuard's packets: what is configured, then this machine's own addresses. */
   endpoints(): string[] {
     if (this.#overlay === undefined) return [];
     const { port, endpoints } = this.#deps.config.overlay;
-    const [inside = ''] = this.network.split('::');
-    const own = Object.values(networkInterfaces())
-      .flatMap((each) => each ?? [])
-      .filter(({ internal, address }) => !internal && !/^fe[89ab]/i.test(address) && !address.startsWith(`${inside}:`))
+    const own = this.#interfaces()
       .toSorted((a, b) => a.family.localeCompare(b.family))
       .map(({ address, family }) => (family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`));
     return [...new Set([...endpoints, ...own])].slice(0, MAX_PLACES);
@@ -121,17 +134,29 @@ export class FleetOverlay implements AsyncDisposable {
     const { members } = membership.certified ?? {};
     const own = membership.own ?? this.#own;
     if (members === undefined || membership.own === undefined) return [];
-    const all = members.members.flatMap((one) => this.#memberOf(one) ?? []);
+    const networks = this.#interfaces().flatMap(({ cidr }) => cidr ?? []);
+    const all = members.members.flatMap((one) => this.#memberOf(one, networks) ?? []);
     const byKey = this.#byKey();
     // Of several gateways of a site, the earliest member.
     const order = (a: OverlayMember, b: OverlayMember) => {
       const [one, other] = [byKey.get(a.publicKey), byKey.get(b.publicKey)];
       return (one?.since ?? 0) - (other?.since ?? 0) || (one?.peerId ?? '').localeCompare(other?.peerId ?? '');
     };
-    return planPeers({ publicKey: own.wireguardKey, site: own.site }, all, order);
+    const { wireguardKey: publicKey, site, roles } = own;
+    return planPeers({ publicKey, site, gateway: roles.includes('gateway') }, all, order);
   }
 
-  #memberOf({ peerId, wireguardKey, address, site, roles }: Certificate): OverlayMember | undefined {
+  /** Of this machine, but for the loopback's, link-local ones and those of the overlay. */
+  #interfaces(): NetworkInterfaceInfo[] {
+    return Object.values(networkInterfaces())
+      .flatMap((each) => each ?? [])
+      .filter(({ internal, address }) => !internal && !/^fe[89ab]/i.test(address) && !this.isInside(address));
+  }
+
+  #memberOf(
+    { peerId, wireguardKey, address, site, roles }: Certificate,
+    networks: readonly string[],
+  ): OverlayMember | undefined {
     const { members } = this.#deps.membership.certified ?? {};
     const number = members && numberOfSite(members.trust, site);
     if (members === undefined || number === undefined) return undefined;
@@ -141,7 +166,7 @@ export class FleetOverlay implements AsyncDisposable {
       site,
       siteNetwork: siteNetwork(this.#fleetId, number),
       gateway: roles.includes('gateway'),
-      endpoints: members.binding(peerId)?.endpoints ?? [],
+      endpoints: inOrderOfReach(members.binding(peerId)?.endpoints ?? [], networks),
     };
   }
 

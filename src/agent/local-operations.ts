@@ -43,6 +43,7 @@ import {
   memberLines,
   notRunning,
   pendingLines,
+  renewMember,
   revokeMember,
 } from './fleet-operations.ts';
 import { importArtifact } from './import-artifact.ts';
@@ -281,6 +282,10 @@ export class LocalOperations implements Operations {
 
   async revoke(input: OperationInput<'revoke'>): Promise<MemberLine> {
     return await revokeMember(this.#node, input);
+  }
+
+  async renew(input: OperationInput<'renew'>): Promise<MemberLine> {
+    return await renewMember(this.#node, input);
   }
 
   async limit({ down, up, uplink = {} }: OperationInput<'limit'>): Promise<RatesLine> {

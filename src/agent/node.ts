@@ -115,8 +115,9 @@ export class MeshNode implements AsyncDisposable {
     const background = backgroundOf(config, log);
     const overlay = await FleetOverlay.open({ config, membership, log });
     if (overlay !== undefined) stack.use(overlay);
+    membership.inOverlay = overlay?.up === true;
     const swarm = stack.use(
-      await openSwarm({ config, log, metrics, store, roster, membership, identity, description, background }),
+      await openSwarm({ config, log, metrics, store, roster, membership, overlay, identity, description, background }),
     );
     artifacts = new Artifacts({ store, swarm, log });
     const parts = { identity, member, roster, store, swarm, artifacts, keys, membership, overlay, background };
@@ -286,13 +287,14 @@ async function openEnrolment(parts: EnrolmentParts) {
   if (issuer === undefined) return { presence, reception: undefined };
   const root = { bytes: trustRoot, digest: createHash('sha256').update(trustRoot).digest('hex') };
   const say = (bytes: Uint8Array) => presence.sync.say(bytes);
-  const deps = { membership, certified, issuer, identity, root, proof: () => channels.proof(), say, log };
+  const deps = { membership, certified, issuer, identity, root, documents: () => channels.documents, say, log };
   const reception = await Reception.open(deps, fleetFiles(config.data).invitations, config.door);
   return { presence, reception };
 }
 
 interface SwarmParts extends Deps {
   readonly membership: Membership;
+  readonly overlay: FleetOverlay | undefined;
   readonly background: MeshNode['background'];
   readonly store: PackStore;
   readonly roster: Roster;
@@ -301,7 +303,7 @@ interface SwarmParts extends Deps {
 }
 
 async function openSwarm(parts: SwarmParts): Promise<Swarm> {
-  const { config, log, metrics, store, roster, membership, identity, description, background } = parts;
+  const { config, log, metrics, store, roster, membership, overlay, identity, description, background } = parts;
   const segment = roster.member(identity.peerId)?.segment ?? '';
   const trusted = description?.segments[segment]?.trusted === true;
   return await createSwarm(
@@ -311,6 +313,8 @@ async function openSwarm(parts: SwarmParts): Promise<Swarm> {
       mdns: config.swarm.mdns,
       lanes: {
         ...config.swarm.lanes,
+        // What goes through WireGuard is encrypted already.
+        trusted: [...config.swarm.lanes.trusted, ...(overlay?.up ? [overlay.network] : [])],
         onTrustedSegment: (peerId) => trusted && roster.member(peerId)?.segment === segment,
       },
       site: membership.own?.site ?? ALONE.site,

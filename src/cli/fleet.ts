@@ -15,6 +15,7 @@ export function addFleet(program: Command): void {
   addApprove(fleet);
   addAllow(fleet);
   addMembers(fleet);
+  addRenew(fleet);
   addRevoke(fleet);
   addIssuer(fleet);
   addCourier(fleet);
@@ -146,6 +147,27 @@ function addMembers(fleet: Command): void {
       return { result, text: members.length === 0 ? 'no members by certificate' : members.map(describe).join('\n') };
     });
   });
+}
+
+function addRenew(fleet: Command): void {
+  addVerb(fleet, 'renew', {
+    summary: 'give a member its next certificate now, with other roles if you like; by itself it gets one in time',
+    examples: ['fleet renew', 'fleet renew edge-7 --roles gateway,seed'],
+  })
+    .argument('[member]', 'its name or its peer id (default: this node)')
+    .option(
+      '--roles <roles>',
+      'separated by commas: gateway, origin, seed, canary; - for none (default: as they are)',
+      list,
+    )
+    .action(async (member: string | undefined, { roles }: { roles?: string[] }, command: Command) => {
+      await perform(command, async (session) => {
+        const named = roles?.filter((role) => role !== '-');
+        const input = { ...(member !== undefined && { member }), ...(named && { roles: named }) };
+        const result = await (await session.operations()).renew(input, session.options);
+        return { result, text: `${result.name} (${result.peerId}) is a member until ${result.notAfter}` };
+      });
+    });
 }
 
 function addRevoke(fleet: Command): void {

@@ -72,6 +72,8 @@ export class Membership {
   readonly #roster: Roster;
   readonly #log: Log;
   #onShown: (change: MemberChange) => void = () => undefined;
+  /** This node has an interface in the overlay: members of other sites are dialled there, and nowhere else. */
+  inOverlay = false;
 
   private constructor({ identity, roster, log }: Deps, certified: Certified | undefined) {
     this.#peerId = identity.peerId;
@@ -146,11 +148,16 @@ export class Membership {
     return acquaintances(own, certified.members.members).flatMap((one) => this.contact(one) ?? []);
   }
 
-  /** How to reach a certified member; undefined when it has not said, or is in the description, which says itself. */
-  contact({ peerId, site, name }: Certificate): KnownMember | undefined {
+  /**
+   * How to reach a certified member: on the segment where it says, and in another site by its overlay address, while we
+   * are in the overlay. Undefined when it has not said, or is in the description, which says itself.
+   */
+  contact({ peerId, site, name, address }: Certificate): KnownMember | undefined {
     const addresses = this.certified?.members.binding(peerId)?.addresses;
     if (addresses === undefined || this.#roster.member(peerId) !== undefined) return undefined;
-    return { peerId, site, name, addresses };
+    if (!this.inOverlay || site === this.own?.site) return { peerId, site, name, addresses };
+    const ports = new Set(addresses.map((each) => each.split('/').at(-1)));
+    return { peerId, site, name, addresses: [...ports].map((port) => `/ip6/${address}/tcp/${port}`) };
   }
 
   /** This node's own certificate should be replaced by a later one. */

@@ -27,6 +27,8 @@ export interface MemberSwarm {
 export interface MemberOverlay {
   /** Where its packets may be sent. */
   endpoints(): string[];
+  /** An address of the overlay itself, which follows from the certificate and is not told. */
+  isInside(address: string): boolean;
   /** Somebody joined, left or moved. */
   update(): void;
 }
@@ -138,7 +140,9 @@ export class Presence implements AsyncDisposable {
   async #tell(): Promise<void> {
     const { certified, membership, identity, swarm, overlay } = this.#deps;
     if (membership.own === undefined) return;
-    const addresses = outside(swarm.addresses()).slice(0, MAX_PLACES);
+    const inside = (address: string) => overlay?.isInside(address.split('/')[2] ?? '') ?? false;
+    const told = swarm.addresses().filter((address) => !inside(address));
+    const addresses = outside(told).slice(0, MAX_PLACES);
     const endpoints = overlay?.endpoints() ?? [];
     const text = placesOf({ addresses, endpoints });
     if (text === this.#told) return;

@@ -16,8 +16,8 @@ interface Deps {
   readonly identity: Identity;
   /** The fleet's root.json, and its hex sha256. */
   readonly root: { readonly bytes: Uint8Array; readonly digest: string };
-  /** The signed metadata by which another node comes to believe who may admit. */
-  proof(): ReadonlyMap<string, Uint8Array>;
+  /** The fleet's signed metadata, all of it: a newcomer believes by it who may admit, and runs the same releases. */
+  documents(): ReadonlyMap<string, Uint8Array>;
   /** Makes a statement known; on disk when it resolves. */
   say(bytes: Uint8Array): Promise<void>;
   readonly log: Log;
@@ -189,7 +189,7 @@ export class Reception implements AsyncDisposable {
 
   async #admit(applicant: Applicant): Promise<Admission> {
     this.#consider(applicant);
-    const { certified, membership, issuer, root, proof, say } = this.#deps;
+    const { certified, membership, issuer, root, documents, say } = this.#deps;
     const { peerId, wireguardKey } = applicant;
     const { site, days, name = applicant.name, ...grant } = await this.#grantTo(applicant);
     const roles = grant.roles as readonly MemberRole[];
@@ -200,7 +200,11 @@ export class Reception implements AsyncDisposable {
     const fault = certified.members.fault(peerId);
     if (fault !== undefined) throw refusalFor(fault, applicant);
     this.#requests.admitted(peerId);
-    return { root: root.bytes, documents: proof(), statements: [certificate.bytes, ...this.#introduce(site, peerId)] };
+    return {
+      root: root.bytes,
+      documents: documents(),
+      statements: [certificate.bytes, ...this.#introduce(site, peerId)],
+    };
   }
 
   /** This node first, then others of the newcomer's site. */

@@ -38,7 +38,7 @@ const SESSION_S = 180;
  */
 const BEGIN_S = 25;
 /** An endpoint that does not answer while something is sent to it makes room for the next after so long, milliseconds. */
-const TRIAL_MS = 15_000;
+const TRIAL_MS = 10_000;
 
 /** What has to change for the interface to be as planned; pure. Peers that are right are not named. */
 export function difference(

@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CommandFailed, command } from '../host/command.ts';
 import type { Log } from '../observe/log.ts';
@@ -93,6 +94,11 @@ export class WireguardInterface implements AsyncDisposable {
       throw new CommandFailed(error.argv, error.exitCode, { stdout: '', stderr: error.stderr });
     });
     return parseDump(dump.stdout);
+  }
+
+  /** Packets that come out of the interface may go back into it, to another peer: what a gateway is for. */
+  async forward(): Promise<void> {
+    await allowForwarding(this.name);
   }
 
   /** Adds or changes these, and no other. */
@@ -197,6 +203,24 @@ async function end(child: ChildProcess): Promise<void> {
   child.kill('SIGTERM');
   const gone = await Promise.race([exit.then(() => true), delay(2_000, false, { ref: false })]);
   if (!gone) child.kill('SIGKILL');
+}
+
+const IPV6 = '/proc/sys/net/ipv6/conf';
+
+/** For this interface alone, since Linux 6.17; before, there is one switch for all. */
+async function allowForwarding(name: string): Promise<void> {
+  try {
+    await writeFile(`${IPV6}/${name}/force_forwarding`, '1');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    if ((await readFile(`${IPV6}/all/forwarding`, 'utf8')).trim() === '1') return;
+    // A host that forwards takes no addresses from routers any more, unless it is told to (accept_ra 2).
+    for (const each of await readdir(IPV6)) {
+      const file = `${IPV6}/${each}/accept_ra`;
+      if ((await readFile(file, 'utf8')).trim() === '1') await writeFile(file, '2');
+    }
+    await writeFile(`${IPV6}/all/forwarding`, '1');
+  }
 }
 
 function noRights(cause: Error): OverlayUnavailable {

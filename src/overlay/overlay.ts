@@ -8,6 +8,8 @@ import type { PlannedPeer } from './peer-plan.ts';
 export interface OverlayDeps {
   /** Whom the interface is to know now. */
   plan(): readonly PlannedPeer[];
+  /** This node is a gateway now. */
+  isGateway(): boolean;
   readonly log: Log;
 }
 
@@ -44,6 +46,7 @@ export class Overlay implements AsyncDisposable {
   #trials: ReadonlyMap<string, Trial> = new Map();
   #wake: () => void = () => undefined;
   #woken = false;
+  #forwards = false;
 
   private constructor(deps: OverlayDeps, options: OverlayOptions, made: WireguardInterface) {
     this.#deps = deps;
@@ -108,14 +111,25 @@ export class Overlay implements AsyncDisposable {
     return lost;
   }
 
+  async #forward(): Promise<void> {
+    // Once: what is not allowed now is not allowed five seconds later.
+    this.#forwards = true;
+    await this.#interface.forward().catch((error: unknown) => {
+      const advice = 'allow the agent to write /proc/sys/net/ipv6, or set net.ipv6.conf.all.forwarding=1 yourself';
+      this.#deps.log.error('this gateway does not forward: its site is not reached through it', { error, advice });
+    });
+  }
+
   async #reopen(): Promise<void> {
     this.#deps.log.error('overlay interface was lost, and is made anew', { interface: this.#interface.name });
     await this.#interface[Symbol.asyncDispose]();
     this.#trials = new Map();
+    this.#forwards = false;
     this.#interface = await WireguardInterface.open(this.#options, this.#deps);
   }
 
   async #apply(): Promise<void> {
+    if (this.#deps.isGateway() && !this.#forwards) await this.#forward();
     const dump = await this.#interface.show();
     const clocks = { now: performance.now(), time: Date.now() / 1000 };
     const { keepalive } = this.#options;

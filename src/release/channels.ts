@@ -125,14 +125,9 @@ export class Channels implements AsyncDisposable {
     return this.#ledger.expires;
   }
 
-  /** All signed metadata that was verified here, by name. */
+  /** All signed metadata that was verified here, by name: by it another node comes to the same state. */
   get documents(): ReadonlyMap<string, Buffer> {
     return this.#ledger.documents;
-  }
-
-  /** The documents by which another node comes to believe the same of membership. */
-  proof(): ReadonlyMap<string, Buffer> {
-    return this.#ledger.proof();
   }
 
   /** The newest release of the channel that this node has had complete, also when a newer one is known. */

@@ -86,13 +86,6 @@ export class Ledger {
     return this.#state?.documents ?? new Map();
   }
 
-  /** The documents by which another node comes to the same state but for its releases. */
-  proof(): ReadonlyMap<string, Buffer> {
-    const state = this.#state;
-    const names = state?.chain.names ?? [];
-    return new Map(names.flatMap((name) => [[name, state?.documents.get(name) as Buffer] as const]));
-  }
-
   release(channel: string): VerifiedRelease | undefined {
     return this.#state && releaseOf(this.#state, channel, this.#now());
   }

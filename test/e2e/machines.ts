@@ -32,25 +32,36 @@ export class Machines implements AsyncDisposable {
     this.#stack = facts.stack;
   }
 
-  /** The n-th of `names` has the address 10.77.9.n. */
+  /**
+   * The n-th of `names` has the address 10.77.9.n, on the one switch that there is; with `sites`, it is on the switch of
+   * its site, as 10.77.10.n in the second one, and where it is on the WAN as well 10.99.0.n there.
+   */
   static async open(
     label: string,
     names: readonly string[],
     env: (name: string) => Record<string, string> = () => ({}),
+    place: (name: string) => { readonly site: number; readonly wan: boolean } = () => ({ site: 0, wan: false }),
   ): Promise<Machines> {
     const prefix = `bm-${label}${process.pid}-`;
     const folder = await mkdtemp(join(tmpdir(), 'bm-machines-'));
     await using stack = new AsyncDisposableStack();
     stack.defer(() => rm(folder, { recursive: true, force: true }));
-    const hub = stack.use(await createNamespace(`${prefix}hub`));
-    await hub.addBridge('br0');
+    const hub = stack.use(await createNamespace(`${prefix}switch`));
+    for (const bridge of new Set(names.map((name) => `br${place(name).site}`))) await hub.addBridge(bridge);
+    await hub.addBridge('wan');
     const namespaces = new Map<string, Namespace>();
     for (const [index, name] of names.entries()) {
       const namespace = stack.use(await createNamespace(prefix + name));
-      const end = { namespace, interface: 'eth0', addresses: [`10.77.9.${index + 1}/24`] };
-      await connect(end, { namespace: hub, interface: `p${index}`, bridge: 'br0' });
+      const { site, wan } = place(name);
+      const plug = (to: string, bridge: string, address: string) =>
+        connect(
+          { namespace, interface: to, addresses: [`${address}.${index + 1}/24`] },
+          { namespace: hub, interface: `${bridge}p${index}`, bridge },
+        );
+      await plug('eth0', `br${site}`, `10.77.${9 + site}`);
       // Multicast needs a way to anywhere.
-      await namespace.addRoute('default', '10.77.9.254');
+      await namespace.addRoute('default', `10.77.${9 + site}.254`);
+      if (wan) await plug('eth1', 'wan', '10.99.0');
       namespaces.set(name, namespace);
     }
     return new Machines({ folder, prefix, namespaces, env, stack: stack.move() });

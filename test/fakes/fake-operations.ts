@@ -79,6 +79,7 @@ export function fakeOperations(overrides: Partial<Operations> = {}): Operations 
     },
     courierImport: async () => ({ metadata: true, news: 2, refused: 0 }),
     overlay: async () => ({ state: 'off' }),
+    renew: async () => member,
     revoke: async () => ({ ...member, state: 'revoked' }),
     limit: async () => ({ down: 2_500_000 }),
     ...overrides,

@@ -12,40 +12,69 @@ const member = (publicKey: string, site: string, gateway = false): OverlayMember
   endpoints: [],
 });
 const byKey = (a: OverlayMember, b: OverlayMember) => a.publicKey.localeCompare(b.publicKey);
-const ofPlan = (own: OverlayMember, ...members: OverlayMember[]) =>
+const ofPlan = (own: OverlayMember, members: readonly OverlayMember[]) =>
   Object.fromEntries(
     planPeers(own, members, byKey).map(({ publicKey, allowedIps }) => [publicKey, allowedIps.join(' ')]),
   );
 
+/** Whom a node sends a packet for this address, and whom it believes that it comes from: the longest block. */
+function peerFor(own: OverlayMember, members: readonly OverlayMember[], to: OverlayMember): string | undefined {
+  const plan = planPeers(own, members, byKey);
+  const having = (block: string) => plan.find(({ allowedIps }) => allowedIps.includes(block))?.publicKey;
+  return having(`${to.address}/128`) ?? having(to.siteNetwork);
+}
+
 suite('peer plan', () => {
-  test('is the own site, each by its address, and of other sites the gateways, one of them with the site', () => {
-    const own = member('1', 'a');
-    const all = [
-      own,
-      member('2', 'a'),
-      member('3', 'a', true),
-      member('4', 'b'),
-      member('5', 'b', true),
-      member('6', 'b', true),
-    ];
-    assert.deepEqual(ofPlan(own, ...all), {
+  const [a1, a2, a3] = [member('1', 'a'), member('2', 'a'), member('3', 'a', true)];
+  const [b4, b5, b6] = [member('4', 'b'), member('5', 'b', true), member('6', 'b', true)];
+  const c7 = member('7', 'c');
+  const all = [a1, a2, a3, b4, b5, b6, c7];
+
+  test('of a node is its site, with what is behind the site’s gateway', () => {
+    assert.deepEqual(ofPlan(a1, all), {
       2: 'fd00:0:0:a::2/128',
-      3: 'fd00:0:0:a::3/128',
+      3: 'fd00:0:0:a::3/128 fd00:0:0:b::/64',
+    });
+    assert.deepEqual(ofPlan(c7, all), {}, 'a site without a gateway is alone');
+  });
+
+  test('of a gateway is its site, and the gateways of others, one of them with each site', () => {
+    assert.deepEqual(ofPlan(a3, all), {
+      1: 'fd00:0:0:a::1/128',
+      2: 'fd00:0:0:a::2/128',
       5: 'fd00:0:0:b::/64 fd00:0:0:b::5/128',
       6: 'fd00:0:0:b::6/128',
     });
   });
 
-  test('gives no address to two peers, whoever belongs where', () => {
+  test('a packet arrives from whom it is believed, on every way between any two, and no address has two peers', () => {
     const someone = fc.record({ site: fc.constantFrom('a', 'b', 'c'), gateway: fc.boolean() });
     fc.assert(
-      fc.property(fc.array(someone, { minLength: 1, maxLength: 12 }), (facts) => {
-        const all = facts.map(({ site, gateway }, n) => member(n.toString(16), site, gateway));
-        const own = all[0] ?? member('0', 'a');
-        const blocks = planPeers(own, all, byKey).flatMap(({ allowedIps }) => allowedIps);
-        assert.equal(new Set(blocks).size, blocks.length);
-        assert.ok(!blocks.includes(own.siteNetwork), 'the own site is reached node by node');
-        assert.ok(!blocks.includes(`${own.address}/128`));
+      fc.property(fc.array(someone, { minLength: 2, maxLength: 12 }), (facts) => {
+        const members = facts.map(({ site, gateway }, n) => member(n.toString(16), site, gateway));
+        const byPublicKey = new Map(members.map((one) => [one.publicKey, one]));
+        for (const own of members) {
+          const blocks = planPeers(own, members, byKey).flatMap(({ allowedIps }) => allowedIps);
+          assert.equal(new Set(blocks).size, blocks.length);
+          assert.ok(!blocks.includes(own.siteNetwork), 'the own site is reached node by node');
+        }
+        for (const from of members) {
+          for (const to of members) {
+            if (from === to) continue;
+            const connected = (site: string) => members.some((one) => one.site === site && one.gateway);
+            const way = from.site === to.site || (connected(from.site) && connected(to.site));
+            let at = from;
+            let hops = 0;
+            while (at !== to && hops < 5) {
+              const next = byPublicKey.get(peerFor(at, members, to) ?? '');
+              if (next === undefined) break;
+              assert.equal(peerFor(next, members, from), at.publicKey, 'and back the same way');
+              at = next;
+              hops += 1;
+            }
+            assert.equal(at === to, way, `${from.publicKey} → ${to.publicKey} of ${JSON.stringify(facts)}`);
+          }
+        }
       }),
     );
   });
