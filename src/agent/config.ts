@@ -81,8 +81,8 @@ const configSchema = z.strictObject({
       port: z.int().min(1).max(65535).default(51820),
       /** Bytes. IPv6 needs 1280. */
       mtu: z.int().min(1280).max(9000).default(1420),
-      /** Seconds between packets to silent peers, for nodes behind NAT: 25 keeps most mappings open. 0: none. */
-      keepalive: z.int().min(0).max(65535).default(0),
+      /** Seconds between packets to silent peers of other sites: 25 keeps the mappings of most NATs open. 0: none. */
+      keepalive: z.int().min(0).max(65535).default(25),
       /** Where others reach this node besides its own addresses, such as a forwarded port: 198.51.100.7:51820. */
       endpoints: z
         .array(

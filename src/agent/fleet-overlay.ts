@@ -52,7 +52,8 @@ export class FleetOverlay implements AsyncDisposable {
     const fleetId = Buffer.from(certified.members.trust.fleetId, 'hex');
     const overlay = new FleetOverlay(deps, own, fleetId);
     const options = {
-      ...{ name, driver: mode, port, mtu, keepalive },
+      ...{ name, driver: mode, port, mtu },
+      keepalive: { near: 0, far: keepalive },
       keyFile: certified.wireguardKey.file,
       address: `${own.address}/128`,
       routes: [fleetNetwork(fleetId)],

@@ -20,8 +20,8 @@ export interface Difference {
 }
 
 export interface DifferenceOptions {
-  /** Seconds for every peer with a session; 0 for none. */
-  readonly keepalive: number;
+  /** Seconds for peers with a session, of this site and of others; 0 for none. */
+  readonly keepalive: { readonly near: number; readonly far: number };
   /** Of the peers without a session, so many are begun with at once: a site whose power returns must not drown in handshakes. */
   readonly atOnce: number;
   /** Milliseconds of the clock of trials. */
@@ -62,7 +62,8 @@ export function difference(
     const trial = alive ? tried : mayBegin ? nextTrial(peer, found, tried, now) : undefined;
     if (trial !== undefined) trials.set(publicKey, trial);
     if (trial !== undefined && tried === undefined) begun += 1;
-    const wanted = alive || trial === undefined ? keepalive : keepalive || BEGIN_S;
+    const kept = peer.far ? keepalive.far : keepalive.near;
+    const wanted = alive || trial === undefined ? kept : kept || BEGIN_S;
     const moved = trial !== undefined && trial !== tried ? peer.endpoints[trial.candidate] : undefined;
     const setting: PeerSetting = {
       publicKey,

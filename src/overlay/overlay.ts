@@ -14,8 +14,8 @@ export interface OverlayDeps {
 }
 
 export interface OverlayOptions extends InterfaceOptions {
-  /** Sent to every peer when nothing else is, seconds: for nodes behind NAT. 0 for none. @default 0 */
-  readonly keepalive?: number;
+  /** Sent to peers when nothing else is, seconds, so that a NAT on the way keeps the way back. 0 for none. */
+  readonly keepalive: { readonly near: number; readonly far: number };
   /** The interface is compared with the plan this often, milliseconds. @default 5000 */
   readonly lookMs?: number;
 }
@@ -39,7 +39,7 @@ const SETTLE_MS = 50;
 /** Keeps this node's WireGuard interface as the plan says: what others change on it is set right again. */
 export class Overlay implements AsyncDisposable {
   readonly #deps: OverlayDeps;
-  readonly #options: Required<Pick<OverlayOptions, 'keepalive' | 'lookMs'>> & OverlayOptions;
+  readonly #options: Required<Pick<OverlayOptions, 'lookMs'>> & OverlayOptions;
   readonly #over = new AbortController();
   readonly #running: Promise<void>;
   #interface: WireguardInterface;
@@ -50,7 +50,7 @@ export class Overlay implements AsyncDisposable {
 
   private constructor(deps: OverlayDeps, options: OverlayOptions, made: WireguardInterface) {
     this.#deps = deps;
-    this.#options = { keepalive: 0, lookMs: 5_000, ...options };
+    this.#options = { lookMs: 5_000, ...options };
     this.#interface = made;
     this.#running = this.#run();
   }

@@ -19,52 +19,55 @@ export interface PlannedPeer {
   /** Blocks, sorted. Never what a peer claims. */
   readonly allowedIps: readonly string[];
   readonly endpoints: readonly string[];
+  /** It is of another site: what is between may forget the way back. */
+  readonly far: boolean;
 }
 
+/** Of gateways, such as by since when they are members: of several that could carry packets, the first does. */
+type Order = (a: OverlayMember, b: OverlayMember) => number;
+
 /**
- * The peers of this node. All members of its own site, each by its address; and for what is further, gateways: a gateway
- * knows those of the other sites, each site's network behind one of them, and the other nodes of a site know all those
- * networks behind their own gateway. A packet between two sites so takes node, gateway, gateway, node, the same way back,
- * and each hop takes from its neighbour what may come from there, and nothing else: WireGuard has one peer for each
- * address, to send it and to believe it.
- * @param order of gateways of one site, such as by since when they are members: the first carries its site's packets
+ * The peers of this node. All members of its own site, each by its address; and for what is further, gateways. A gateway
+ * knows those of the other sites, each site's network behind one of them. The other nodes of a site know all other
+ * networks behind their own gateway, or, where their site has none, behind the first gateway of the fleet, which knows
+ * them one by one. So between any two nodes there is one way, the same in both directions, and each hop takes from its
+ * neighbour what may come from there and nothing else: WireGuard has one peer for each address, to send it and to believe
+ * it.
  */
 export function planPeers(
   own: Pick<OverlayMember, 'publicKey' | 'site' | 'gateway'>,
   members: Iterable<OverlayMember>,
-  order: (a: OverlayMember, b: OverlayMember) => number,
+  order: Order,
 ): PlannedPeer[] {
-  const others = [...members].filter(({ publicKey }) => publicKey !== own.publicKey);
+  const all = [...members];
+  const others = all.filter(({ publicKey }) => publicKey !== own.publicKey);
+  const gateways = all.filter(({ gateway }) => gateway).toSorted(order);
+  const carrierOf = new Map([...Map.groupBy(gateways, ({ site }) => site)].map(([site, [first]]) => [site, first]));
   const near = others.filter(({ site }) => site === own.site);
-  const carriers = carriersOf(
-    others.filter(({ site, gateway }) => gateway && site !== own.site),
-    order,
-  );
+  const far = others.filter(({ site }) => site !== own.site);
+  const [firstOfAll] = gateways;
+
+  const known = [...near];
+  /** Networks of other sites, and whose they are. */
   const behind = new Map<string, string[]>();
+  const networks = new Map(far.map(({ site, siteNetwork }) => [site, siteNetwork]));
+  const put = (network: string, carrier: OverlayMember | undefined) => {
+    if (carrier === undefined || carrier.publicKey === own.publicKey) return;
+    behind.set(carrier.publicKey, [...(behind.get(carrier.publicKey) ?? []), network]);
+  };
   if (own.gateway) {
-    for (const { publicKey, siteNetwork } of carriers) behind.set(publicKey, [siteNetwork]);
+    const isFirst = firstOfAll?.publicKey === own.publicKey;
+    known.push(...far.filter(({ gateway, site }) => gateway || (isFirst && !carrierOf.has(site))));
+    for (const [site, network] of networks) put(network, carrierOf.get(site) ?? firstOfAll);
   } else {
-    const [carrier] = near.filter(({ gateway }) => gateway).toSorted(order);
-    if (carrier !== undefined) {
-      behind.set(
-        carrier.publicKey,
-        carriers.map(({ siteNetwork }) => siteNetwork),
-      );
-    }
+    const carrier = carrierOf.get(own.site) ?? firstOfAll;
+    if (carrier !== undefined && carrier.site !== own.site) known.push(carrier);
+    for (const network of networks.values()) put(network, carrier);
   }
-  const known = own.gateway ? [...near, ...others.filter(({ site, gateway }) => gateway && site !== own.site)] : near;
-  return known.map(({ publicKey, address, endpoints }) => ({
+  return known.map(({ publicKey, address, site, endpoints }) => ({
     publicKey,
     allowedIps: [`${address}/128`, ...(behind.get(publicKey) ?? [])].toSorted(),
     endpoints,
+    far: site !== own.site,
   }));
-}
-
-/** Of each site the gateway that carries its packets. */
-function carriersOf(
-  gateways: readonly OverlayMember[],
-  order: (a: OverlayMember, b: OverlayMember) => number,
-): OverlayMember[] {
-  const sites = Map.groupBy(gateways, ({ site }) => site);
-  return [...sites.values()].flatMap((each) => each.toSorted(order)[0] ?? []);
 }

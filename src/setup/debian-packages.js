@@ -18,6 +18,7 @@ export const debianPackages = {
   'signify-openbsd': { file: '/usr/bin/signify-openbsd', why: 'the release check inside the initramfs' },
   'wireguard-tools': { file: '/usr/bin/wg', why: 'the WireGuard interface of members' },
   'wireguard-go': { file: '/usr/bin/wireguard-go', why: 'that interface where the kernel has no WireGuard' },
+  nftables: { file: '/usr/sbin/nft', why: 'tests put NAT in front of sites' },
   kmod: { file: '/sbin/modinfo', why: 'kernel modules of the initramfs' },
   'xz-utils': { file: '/usr/bin/xz', why: 'Debian packages compressed by it' },
   cpio: { file: '/usr/bin/cpio', why: 'tests compare our archives with it' },

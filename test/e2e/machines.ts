@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { PeerLine } from '../../src/admin/results.ts';
-import { connect, createNamespace, type Namespace } from '../../src/lab/namespace.ts';
+import { connect, createNamespace, Namespace } from '../../src/lab/namespace.ts';
 import { type CliProcess, type CliRun, startCli } from '../cli/run-cli.ts';
 
 const PATIENCE_MS = 20_000;
@@ -59,7 +59,7 @@ export class Machines implements AsyncDisposable {
           { namespace: hub, interface: `${bridge}p${index}`, bridge },
         );
       await plug('eth0', `br${site}`, `10.77.${9 + site}`);
-      // Multicast needs a way to anywhere.
+      // Multicast needs a way to anywhere, and a site behind a NAT has one.
       await namespace.addRoute('default', `10.77.${9 + site}.254`);
       if (wan) await plug('eth1', 'wan', '10.99.0');
       namespaces.set(name, namespace);
@@ -71,6 +71,24 @@ export class Machines implements AsyncDisposable {
     const namespace = this.#namespaces.get(name);
     assert.ok(namespace, `no machine ${name}`);
     return namespace;
+  }
+
+  /**
+   * A router between a site's switch and the WAN, that hides the site behind 10.99.0.(200 + site).
+   * @param ports kept: an endpoint that one sees, all reach (as far as they were sent something); random: none does
+   */
+  async addNat(site: number, ports: 'kept' | 'random'): Promise<void> {
+    const namespace = this.#stack.use(await createNamespace(`${this.#prefix}nat${site}`));
+    const hub = new Namespace(`${this.#prefix}switch`);
+    const inside = { namespace, interface: 'eth0', addresses: [`10.77.${9 + site}.254/24`] };
+    await connect(inside, { namespace: hub, interface: `br${site}r`, bridge: `br${site}` });
+    const outside = { namespace, interface: 'eth1', addresses: [`10.99.0.${200 + site}/24`] };
+    await connect(outside, { namespace: hub, interface: `wanr${site}`, bridge: 'wan' });
+    await namespace.sysctl('net.ipv4.ip_forward=1');
+    const masquerade = ports === 'random' ? 'masquerade fully-random' : 'masquerade';
+    await namespace.run(['nft', 'add table ip nat']);
+    await namespace.run(['nft', 'add chain ip nat post { type nat hook postrouting priority 100 ; }']);
+    await namespace.run(['nft', `add rule ip nat post oifname eth1 ${masquerade}`]);
   }
 
   start(name: string, ...args: readonly string[]): CliProcess {

@@ -5,13 +5,14 @@ import type { InterfaceDump, PeerDump } from '../../src/overlay/dump.ts';
 import type { PlannedPeer } from '../../src/overlay/peer-plan.ts';
 
 const TIME = 1_000_000;
-const options = { keepalive: 0, atOnce: 32, now: 0, time: TIME };
+const options = { keepalive: { near: 0, far: 25 }, atOnce: 32, now: 0, time: TIME };
 const NONE: ReadonlyMap<string, Trial> = new Map();
 
 const planned = (publicKey: string, more: Partial<PlannedPeer> = {}): PlannedPeer => ({
   publicKey,
   allowedIps: [`fd00::${publicKey}/128`],
   endpoints: ['192.0.2.1:1', '192.0.2.2:2'],
+  far: false,
   ...more,
 });
 const present = (publicKey: string, more: Partial<PeerDump> = {}): PeerDump => ({
@@ -39,10 +40,7 @@ suite('difference between an interface and its plan', () => {
     assert.deepEqual(set, [expected]);
     const begun = difference(dump(present('1', { keepalive: 25 })), [planned('1')], NONE, options);
     assert.deepEqual(begun.set, [{ publicKey: '1', keepalive: 0 }], 'and none once it has a session');
-    const natted = difference(dump(present('1', { keepalive: 25 })), [planned('1')], NONE, {
-      ...options,
-      keepalive: 25,
-    });
+    const natted = difference(dump(present('1', { keepalive: 25 })), [planned('1', { far: true })], NONE, options);
     assert.deepEqual(natted.set, []);
   });
 

@@ -27,23 +27,37 @@ function peerFor(own: OverlayMember, members: readonly OverlayMember[], to: Over
 suite('peer plan', () => {
   const [a1, a2, a3] = [member('1', 'a'), member('2', 'a'), member('3', 'a', true)];
   const [b4, b5, b6] = [member('4', 'b'), member('5', 'b', true), member('6', 'b', true)];
-  const c7 = member('7', 'c');
-  const all = [a1, a2, a3, b4, b5, b6, c7];
+  const [c7, c8] = [member('7', 'c'), member('8', 'c')];
+  const all = [a1, a2, a3, b4, b5, b6, c7, c8];
 
-  test('of a node is its site, with what is behind the site’s gateway', () => {
-    assert.deepEqual(ofPlan(a1, all), {
-      2: 'fd00:0:0:a::2/128',
-      3: 'fd00:0:0:a::3/128 fd00:0:0:b::/64',
+  test('of a node is its site, with what is further behind the site’s gateway', () => {
+    assert.deepEqual(ofPlan(b4, all), {
+      5: 'fd00:0:0:a::/64 fd00:0:0:b::5/128 fd00:0:0:c::/64',
+      6: 'fd00:0:0:b::6/128',
     });
-    assert.deepEqual(ofPlan(c7, all), {}, 'a site without a gateway is alone');
   });
 
-  test('of a gateway is its site, and the gateways of others, one of them with each site', () => {
+  test('of a node whose site has no gateway is its site, and the first gateway of all', () => {
+    assert.deepEqual(ofPlan(c7, all), {
+      3: 'fd00:0:0:a::/64 fd00:0:0:a::3/128 fd00:0:0:b::/64',
+      8: 'fd00:0:0:c::8/128',
+    });
+    assert.deepEqual(ofPlan(c7, [a1, c7, c8]), { 8: 'fd00:0:0:c::8/128' }, 'or nothing more where there is none');
+  });
+
+  test('of a gateway is its site, and the gateways of others; the first knows those who have none', () => {
     assert.deepEqual(ofPlan(a3, all), {
       1: 'fd00:0:0:a::1/128',
       2: 'fd00:0:0:a::2/128',
       5: 'fd00:0:0:b::/64 fd00:0:0:b::5/128',
       6: 'fd00:0:0:b::6/128',
+      7: 'fd00:0:0:c::7/128',
+      8: 'fd00:0:0:c::8/128',
+    });
+    assert.deepEqual(ofPlan(b6, all), {
+      3: 'fd00:0:0:a::/64 fd00:0:0:a::3/128 fd00:0:0:c::/64',
+      4: 'fd00:0:0:b::4/128',
+      5: 'fd00:0:0:b::5/128',
     });
   });
 
@@ -61,8 +75,7 @@ suite('peer plan', () => {
         for (const from of members) {
           for (const to of members) {
             if (from === to) continue;
-            const connected = (site: string) => members.some((one) => one.site === site && one.gateway);
-            const way = from.site === to.site || (connected(from.site) && connected(to.site));
+            const way = from.site === to.site || members.some(({ gateway }) => gateway);
             let at = from;
             let hops = 0;
             while (at !== to && hops < 5) {
