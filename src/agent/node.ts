@@ -34,6 +34,8 @@ interface Deps {
   readonly config: Config;
   readonly log: Log;
   readonly metrics: Metrics;
+  /** A command that is over in a moment: no interface of the overlay, and no door. @default false */
+  readonly brief?: boolean;
 }
 
 /** Everything of a node but its faces: identity, store, swarm, releases, and what follows them. */
@@ -85,13 +87,13 @@ export class MeshNode implements AsyncDisposable {
   }
 
   /** Rejects with `ConfigError`, and with the errors of identity, description, store, keys and swarm. */
-  static async open({ config, log, metrics }: Deps): Promise<MeshNode> {
+  static async open({ config, log, metrics, brief = false }: Deps): Promise<MeshNode> {
     await mkdir(config.data, { recursive: true, mode: 0o700 });
     const identity = await loadIdentity(config.data);
     const description = config.fleet === undefined ? undefined : await readDescription(config.fleet);
     const roster = new Roster(description ?? { nodes: {} });
     const joined = await readGuarded(fleetFiles(config.data).root, { maxBytes: DOCUMENT_BYTES.root, secret: false });
-    const keys = await openKeys(config, description, joined);
+    const keys = await openKeys({ config, log }, description, joined);
     const trustRoot = await readTrustRoot(description, joined ?? keys?.root);
     const membership = await openMembership({ config, log, identity, roster, keys }, trustRoot);
     const member = ownMember(config, roster, membership, identity);
@@ -113,7 +115,7 @@ export class MeshNode implements AsyncDisposable {
       ),
     );
     const background = backgroundOf(config, log);
-    const overlay = await FleetOverlay.open({ config, membership, log });
+    const overlay = brief ? undefined : await FleetOverlay.open({ config, membership, log });
     if (overlay !== undefined) stack.use(overlay);
     membership.inOverlay = overlay?.up === true;
     const swarm = stack.use(
@@ -136,7 +138,17 @@ export class MeshNode implements AsyncDisposable {
     );
     const repository = repositoryOf(config);
     const renewal = keys && stack.use(await Renewal.open({ keys, repository, channels, log }));
-    const enrolled = await openEnrolment({ config, log, identity, membership, overlay, swarm, channels, trustRoot });
+    const enrolled = await openEnrolment({
+      config,
+      log,
+      brief,
+      identity,
+      membership,
+      overlay,
+      swarm,
+      channels,
+      trustRoot,
+    });
     if (enrolled.presence !== undefined) stack.use(enrolled.presence);
     if (enrolled.reception !== undefined) stack.use(enrolled.reception);
     const faults = stack.use(new ReleaseFaults({ channels, blame: (peer) => swarm.offend(peer) }));
@@ -213,7 +225,7 @@ function ownMember(config: Config, roster: Roster, { own }: Membership, { peerId
  * and makes them.
  */
 async function openKeys(
-  config: Config,
+  { config, log }: Pick<Deps, 'config' | 'log'>,
   description: FleetDescription | undefined,
   joined: Buffer | undefined,
 ): Promise<FleetKeys | undefined> {
@@ -221,8 +233,10 @@ async function openKeys(
   try {
     const keys = await openFleetKeys(directory);
     if (joined === undefined || keys.root.equals(joined)) return keys;
-    // The fleet of its own that this machine was before it joined.
-    if (config.keys === undefined) return undefined;
+    if (config.keys === undefined) {
+      log.info('the keys of the fleet that this machine was before it joined another are not used', { directory });
+      return undefined;
+    }
     const advice = 'take the keys of that fleet, or none';
     throw new ConfigError(`keys: ${directory} is of fleet ${keys.fleet}, and this node has joined another: ${advice}`);
   } catch (error) {
@@ -262,7 +276,7 @@ async function openMembership(parts: MembershipParts, trustRoot: Buffer | undefi
   return await Membership.open({ ...parts, data: config.data, trust: chain?.trust, timeFloor });
 }
 
-interface EnrolmentParts extends Pick<Deps, 'config' | 'log'> {
+interface EnrolmentParts extends Pick<Deps, 'config' | 'log' | 'brief'> {
   readonly identity: Identity;
   readonly membership: Membership;
   readonly swarm: Swarm;
@@ -273,7 +287,7 @@ interface EnrolmentParts extends Pick<Deps, 'config' | 'log'> {
 
 /** Keeps this node a member, and admits others where it may. */
 async function openEnrolment(parts: EnrolmentParts) {
-  const { config, log, identity, membership, overlay, swarm, channels, trustRoot } = parts;
+  const { config, log, brief, identity, membership, overlay, swarm, channels, trustRoot } = parts;
   const { certified } = membership;
   if (certified === undefined) {
     channels.on('trust:new', () => log.warn('the fleet admits by certificate from now on: restart this agent'));
@@ -284,7 +298,7 @@ async function openEnrolment(parts: EnrolmentParts) {
   // It may have come while the rest was opened.
   if (!isDeepStrictEqual(channels.trust ?? certified.trust, certified.trust)) presence.judge(channels.trust);
   const { issuer } = certified;
-  if (issuer === undefined) return { presence, reception: undefined };
+  if (issuer === undefined || brief === true) return { presence, reception: undefined };
   const root = { bytes: trustRoot, digest: createHash('sha256').update(trustRoot).digest('hex') };
   const say = (bytes: Uint8Array) => presence.sync.say(bytes);
   const deps = { membership, certified, issuer, identity, root, documents: () => channels.documents, say, log };

@@ -135,7 +135,7 @@ export class Session {
     const log = createLog({ level: 'error' });
     // Nobody is to find a node that is gone in a moment.
     const quiet = { ...config, swarm: { ...config.swarm, listen: [] } };
-    const node = this.use(await MeshNode.open({ config: quiet, log, metrics: createMetrics() }));
+    const node = this.use(await MeshNode.open({ config: quiet, log, metrics: createMetrics(), brief: true }));
     const looked = node.releases?.follower.looked();
     await Promise.race([looked, delay(LOOK_MS, undefined, { signal: this.signal, ref: false })]);
     return new LocalOperations({ node, data: config.data, checkCommandLine });

@@ -27,7 +27,8 @@ export interface Joined {
 
 /**
  * Joins the fleet behind a door, on a machine whose agent does not run; the agent starts as a member from then on.
- * Nothing of an unfinished attempt is left but the machine's own keys. Rejects with `AdmissionRefused`.
+ * Of an unfinished attempt only the machine's own keys and the fleet's signed metadata are left. Rejects with
+ * `AdmissionRefused`.
  */
 export async function join(
   data: string,

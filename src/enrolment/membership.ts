@@ -118,7 +118,10 @@ export class Membership {
     if (certified === undefined) return undefined;
     return {
       own: () => this.own?.bytes ?? new Uint8Array(),
-      shown: (peerId, bytes) => this.#shown(certified, peerId, bytes),
+      shown: (peerId, bytes) => {
+        if (bytes.length > 0) this.#shown(certified, peerId, bytes);
+        return this.member(peerId) !== undefined;
+      },
     };
   }
 

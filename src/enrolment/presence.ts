@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type BindingFacts, MAX_PLACES, sealBinding } from '../fleet/binding.ts';
+import { renewAt } from '../fleet/certificate.ts';
 import { type Identity, signingKeyOf } from '../fleet/identity.ts';
 import { type MemberNetwork, MemberSync } from '../fleet/member-sync.ts';
 import type { MemberChange } from '../fleet/members.ts';
@@ -185,6 +186,8 @@ export class Presence implements AsyncDisposable {
     const { certified, membership, log } = this.#deps;
     const current = certified.members.member(peerId);
     if (certified.issuer === undefined || current === undefined) return undefined;
+    // Who asks all the time makes no news for all the others.
+    if (certified.now() < renewAt(current)) return current.bytes;
     try {
       const next = membership.renew(certified.issuer, current);
       await this.sync.say(next.bytes);

@@ -5,8 +5,8 @@ import { lpStream } from '@libp2p/utils';
 export interface Vouching {
   /** Shown to whoever is there; empty for nothing. */
   own(): Uint8Array;
-  /** The other end has proven its peer id, and showed this. Whether it is worth anything is found out here. */
-  shown(peerId: string, bytes: Uint8Array): void;
+  /** The other end has proven its peer id, and showed this, perhaps nothing. Whether we know it now as one of ours. */
+  shown(peerId: string, bytes: Uint8Array): boolean;
 }
 
 type Encrypter<C> = (components: C) => ConnectionEncrypter;
@@ -17,25 +17,32 @@ const MAX_SHOWN = 1024;
 const MAX_BEHIND = 128 * 1024;
 
 /**
- * Encryption after which both ends show a certificate, each as the first message under that encryption: who was admitted
- * while the other was away is known by it at once, without anybody between them. Its own protocol name, so that both ends
+ * Encryption after which both ends show a certificate, the one that dialled first, and the other to its like alone: who
+ * was admitted while the other was away is known by it at once, without anybody between them, and who knocks at ports
+ * learns nothing. Its own protocol name, so that both ends
  * agree on it; who does not know it is met by plain Noise, and judged by what is known already.
  */
 export function vouched<C>(inner: Encrypter<C>, vouching: Vouching): Encrypter<C> {
   return (components) => {
     const encrypter = inner(components);
-    const exchange = async (secured: SecuredConnection, options?: SecureConnectionOptions) => {
+    const exchange = async (
+      direction: 'in' | 'out',
+      secured: SecuredConnection,
+      options: SecureConnectionOptions | undefined,
+    ) => {
       const messages = lpStream(secured.connection, { maxDataLength: MAX_SHOWN, maxBufferSize: MAX_BEHIND });
-      await messages.write(vouching.own(), options);
-      const shown = await messages.read(options);
-      if (shown.byteLength > 0) vouching.shown(secured.remotePeer.toString(), shown.subarray());
+      if (direction === 'out') await messages.write(vouching.own(), options);
+      const shown = (await messages.read(options)).subarray();
+      const known = vouching.shown(secured.remotePeer.toString(), shown);
+      if (direction === 'in') await messages.write(known ? vouching.own() : new Uint8Array(), options);
       messages.unwrap();
       return secured;
     };
     return {
       protocol: VOUCHED_PROTOCOL,
-      secureInbound: async (stream, options) => exchange(await encrypter.secureInbound(stream, options), options),
-      secureOutbound: async (stream, options) => exchange(await encrypter.secureOutbound(stream, options), options),
+      secureInbound: async (stream, options) => exchange('in', await encrypter.secureInbound(stream, options), options),
+      secureOutbound: async (stream, options) =>
+        exchange('out', await encrypter.secureOutbound(stream, options), options),
     };
   };
 }

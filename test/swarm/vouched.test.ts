@@ -15,6 +15,7 @@ async function nodeOf(t: TestContext, { word, own, known = [] }: { word?: string
     shown: (peerId, bytes) => {
       shown.push(Buffer.from(bytes).toString());
       if (Buffer.from(bytes).toString() === word) admitted.add(peerId);
+      return admitted.has(peerId);
     },
   };
   const gate = {
@@ -50,6 +51,7 @@ suite('vouched', { timeout: 60_000 }, () => {
       await guest.node.dial(host.node.getMultiaddrs()).catch(() => undefined);
       await settle();
       assert.deepEqual(host.node.getPeers(), [], `${own}`);
+      assert.ok(!guest.shown.includes('host'), 'and is shown nothing');
     }
   });
 
