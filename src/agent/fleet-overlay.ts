@@ -4,9 +4,9 @@ import type { Membership } from '../enrolment/membership.ts';
 import { MAX_PLACES } from '../fleet/binding.ts';
 import type { Certificate } from '../fleet/certificate.ts';
 import { fleetNetwork, siteNetwork } from '../fleet/overlay-address.ts';
-import { numberOfSite } from '../fleet/trust-list.ts';
 import { CommandFailed } from '../host/command.ts';
 import type { Log } from '../observe/log.ts';
+import { parseCidr } from '../overlay/cidr.ts';
 import { inOrderOfReach } from '../overlay/endpoint-order.ts';
 import { OverlayUnavailable } from '../overlay/interface.ts';
 import { Overlay } from '../overlay/overlay.ts';
@@ -28,14 +28,12 @@ const OPEN_S = 180;
  */
 export class FleetOverlay implements AsyncDisposable {
   readonly #deps: Deps;
-  readonly #own: Certificate;
   readonly #fleetId: Buffer;
   #overlay: Overlay | undefined;
   #missing: string | undefined;
 
-  private constructor(deps: Deps, own: Certificate, fleetId: Buffer) {
+  private constructor(deps: Deps, fleetId: Buffer) {
     this.#deps = deps;
-    this.#own = own;
     this.#fleetId = fleetId;
   }
 
@@ -50,7 +48,7 @@ export class FleetOverlay implements AsyncDisposable {
       return undefined;
     }
     const fleetId = Buffer.from(certified.members.trust.fleetId, 'hex');
-    const overlay = new FleetOverlay(deps, own, fleetId);
+    const overlay = new FleetOverlay(deps, fleetId);
     const options = {
       ...{ name, driver: mode, port, mtu },
       keepalive: { near: 0, far: keepalive },
@@ -85,10 +83,10 @@ export class FleetOverlay implements AsyncDisposable {
     return this.#overlay !== undefined;
   }
 
-  /** An address of the overlay itself, as IPv6 is spelt by Node. */
+  /** An address of the overlay itself. */
   isInside(address: string): boolean {
-    const [prefix = ''] = this.network.split('::');
-    return address.toLowerCase().startsWith(`${prefix}:`);
+    const [network, one] = [parseCidr(this.network), parseCidr(address)];
+    return network?.bits === one?.bits && network !== undefined && one !== undefined && within(one.first, network);
   }
 
   /** Where other members may send WireGuard's packets: what is configured, then this machine's own addresses. */
@@ -131,20 +129,22 @@ export class FleetOverlay implements AsyncDisposable {
   }
 
   #plan(): PlannedPeer[] {
-    const { membership } = this.#deps;
-    const { members } = membership.certified ?? {};
-    const own = membership.own ?? this.#own;
-    if (members === undefined || membership.own === undefined) return [];
-    const networks = this.#interfaces().flatMap(({ cidr }) => cidr ?? []);
-    const all = members.members.flatMap((one) => this.#memberOf(one, networks) ?? []);
-    const byKey = this.#byKey();
-    // Of several gateways of a site, the earliest member.
-    const order = (a: OverlayMember, b: OverlayMember) => {
-      const [one, other] = [byKey.get(a.publicKey), byKey.get(b.publicKey)];
-      return (one?.since ?? 0) - (other?.since ?? 0) || (one?.peerId ?? '').localeCompare(other?.peerId ?? '');
-    };
+    const { own, certified } = this.#deps.membership;
+    if (own === undefined || certified === undefined) return [];
+    const sites = new Map(Object.entries(certified.members.trust.sites));
+    const networks = new Map([...sites].map(([site, number]) => [site, siteNetwork(this.#fleetId, number)]));
+    const certificates = certified.members.members;
+    const all = certificates.map((one) => memberOf(one, networks, certified.members.binding(one.peerId)?.endpoints));
+    const since = new Map(certificates.map((one) => [one.wireguardKey, one.since]));
+    // Of several gateways, the earliest member.
+    const order = (a: OverlayMember, b: OverlayMember) =>
+      (since.get(a.publicKey) ?? 0) - (since.get(b.publicKey) ?? 0) || a.publicKey.localeCompare(b.publicKey);
     const { wireguardKey: publicKey, site, roles } = own;
-    return planPeers({ publicKey, site, gateway: roles.includes('gateway') }, all, order);
+    const around = this.#interfaces().flatMap(({ cidr }) => cidr ?? []);
+    return planPeers({ publicKey, site, gateway: roles.includes('gateway') }, all, order).map((peer) => ({
+      ...peer,
+      endpoints: inOrderOfReach(peer.endpoints, around),
+    }));
   }
 
   /** Of this machine, but for the loopback's, link-local ones and those of the overlay. */
@@ -154,25 +154,29 @@ export class FleetOverlay implements AsyncDisposable {
       .filter(({ internal, address }) => !internal && !/^fe[89ab]/i.test(address) && !this.isInside(address));
   }
 
-  #memberOf(
-    { peerId, wireguardKey, address, site, roles }: Certificate,
-    networks: readonly string[],
-  ): OverlayMember | undefined {
-    const { members } = this.#deps.membership.certified ?? {};
-    const number = members && numberOfSite(members.trust, site);
-    if (members === undefined || number === undefined) return undefined;
-    return {
-      publicKey: wireguardKey,
-      address,
-      site,
-      siteNetwork: siteNetwork(this.#fleetId, number),
-      gateway: roles.includes('gateway'),
-      endpoints: inOrderOfReach(members.binding(peerId)?.endpoints ?? [], networks),
-    };
-  }
-
   #byKey(): Map<string, Certificate> {
     const members = this.#deps.membership.certified?.members.members ?? [];
     return new Map(members.map((one) => [one.wireguardKey, one]));
   }
+}
+
+function memberOf(
+  { wireguardKey, address, site, roles }: Certificate,
+  networks: ReadonlyMap<string, string>,
+  endpoints: readonly string[] = [],
+): OverlayMember {
+  // A certificate for a site that the fleet does not have is none.
+  const network = networks.get(site) ?? `${address}/128`;
+  return {
+    publicKey: wireguardKey,
+    address,
+    site,
+    siteNetwork: network,
+    gateway: roles.includes('gateway'),
+    endpoints,
+  };
+}
+
+function within(address: bigint, { first, last }: { readonly first: bigint; readonly last: bigint }): boolean {
+  return first <= address && address <= last;
 }
