@@ -59,6 +59,7 @@ export class AdminClient implements Operations {
   approve = this.#asking('approve');
   members = this.#asking('members');
   overlay = this.#asking('overlay');
+  overlayExport = this.#asking('overlayExport');
   courierImport = this.#asking('courierImport');
   revoke = this.#asking('revoke');
   renew = this.#asking('renew');

@@ -2,6 +2,7 @@ import { z } from 'zod';
 import type {
   CourierNews,
   CourierResult,
+  DeviceResult,
   GcResult,
   GetResult,
   InviteResult,
@@ -46,6 +47,8 @@ const pinName = z.string().regex(/^[\w.:@-]{1,128}$/, 'is a word of at most 128 
 const memberName = z
   .string()
   .regex(/^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$/, 'is 1 to 32 of a-z, 0-9 and inner dashes');
+
+const ENDPOINT = /^(\[[0-9a-f:]+\]|[0-9.]+):\d{1,5}$/;
 
 const rateText = z.string().refine((text) => rate.safeParse(text).success, 'is a rate such as 20mbit or 2.5MB/s');
 
@@ -99,6 +102,14 @@ export const operationInputs = {
   }),
   members: z.strictObject({}),
   overlay: z.strictObject({}),
+  /** A certificate and a configuration for a laptop or a router without an agent. */
+  overlayExport: z.strictObject({
+    name: memberName,
+    site: memberName.optional(),
+    days: z.int().min(1).max(3650).optional(),
+    /** Where the device reaches its gateway. */
+    endpoint: z.string().regex(ENDPOINT, 'is ADDRESS:PORT, for example 198.51.100.7:51820').optional(),
+  }),
   courierExport: z.strictObject({}),
   courierImport: z.strictObject({ file }),
   /** A name or a peer id. */
@@ -157,6 +168,8 @@ export interface Operations {
   courierImport(input: OperationInput<'courierImport'>, options: OperationOptions): Promise<CourierNews>;
   /** The WireGuard interface and its peers. */
   overlay(input: OperationInput<'overlay'>, options: OperationOptions): Promise<OverlayLine>;
+  /** Makes keys for a device without an agent and admits it to the overlay. The keys are kept nowhere here. */
+  overlayExport(input: OperationInput<'overlayExport'>, options: OperationOptions): Promise<DeviceResult>;
   /** It is no member from now on, for good. */
   revoke(input: OperationInput<'revoke'>, options: OperationOptions): Promise<MemberLine>;
   /** Its next certificate, from now on. */

@@ -185,6 +185,19 @@ export interface CourierNews {
   readonly refused: number;
 }
 
+export interface DeviceResult {
+  readonly name: string;
+  /** By which it is revoked; no key of it is kept. */
+  readonly peerId: string;
+  readonly site: string;
+  /** In the overlay. */
+  readonly address: string;
+  /** ISO time. */
+  readonly notAfter: string;
+  /** For wg-quick, with the private key in it. */
+  readonly configuration: string;
+}
+
 export interface OverlayLine {
   /** off: not wanted, or no fleet with certificates. missing: wanted, and `why` it is not there. */
   readonly state: 'up' | 'off' | 'missing';

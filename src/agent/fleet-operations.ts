@@ -1,6 +1,15 @@
 import { createHash } from 'node:crypto';
+import { generateKeyPair } from '@libp2p/crypto/keys';
+import { peerIdFromPrivateKey } from '@libp2p/peer-id';
 import { OperationError, type OperationInput, type OperationOptions } from '../admin/operations.ts';
-import type { CourierNews, CourierResult, InviteResult, MemberLine, PendingLine } from '../admin/results.ts';
+import type {
+  CourierNews,
+  CourierResult,
+  DeviceResult,
+  InviteResult,
+  MemberLine,
+  PendingLine,
+} from '../admin/results.ts';
 import type { PendingRequest } from '../admission/requests.ts';
 import { readGuarded } from '../disk/guarded-file.ts';
 import { MAX_COURIER_BYTES, readCourier, writeCourier } from '../enrolment/courier.ts';
@@ -8,8 +17,13 @@ import type { Certified } from '../enrolment/membership.ts';
 import type { Certificate } from '../fleet/certificate.ts';
 import { revoke } from '../fleet/revocation.ts';
 import { MEMBER_ROLES, type MemberRole } from '../fleet/trust-list.ts';
+import { encodeWireguardKey, newWireguardKey } from '../fleet/wireguard-key.ts';
+import { SecretKey } from '../overlay/network.ts';
+import { formatNetwork } from '../overlay/wg-quick.ts';
 import type { MeshNode } from './node.ts';
 
+/** Nobody renews a device's certificate for it, days. */
+const DEVICE_DAYS = 365;
 /** A token lives so long unless it is said otherwise, seconds. */
 const TOKEN_S = 3600;
 
@@ -69,6 +83,33 @@ export async function revokeMember(node: MeshNode, { member, why }: OperationInp
   const facts = { peerId: one.peerId, site: one.site, at: Math.floor(certified.now()), why };
   await presence.sync.say(revoke(facts, issuer.privateKey, certified.members.trust).bytes);
   return lineOf(node, one, new Set(node.swarm.connected()));
+}
+
+/** A member of the overlay alone, with keys that are made here and kept nowhere. Rejects with `OperationError`. */
+export async function admitDevice(
+  node: MeshNode,
+  { name, site, endpoint, days = DEVICE_DAYS }: OperationInput<'overlayExport'>,
+): Promise<DeviceResult> {
+  const { membership, presence, overlay } = node;
+  const { certified } = membership;
+  const issuer = certified?.issuer;
+  if (certified === undefined || issuer === undefined || presence === undefined) throw noIssuer(node);
+  if (overlay === undefined)
+    throw new OperationError('REFUSED', 'this node has no overlay: set `overlay.mode` to auto');
+  const key = new SecretKey(encodeWireguardKey(newWireguardKey()));
+  // Nobody ever has the private half: a device speaks WireGuard alone.
+  const peerId = peerIdFromPrivateKey(await generateKeyPair('Ed25519')).toString();
+  const place = { name, site: site ?? issuer.site ?? node.site, roles: ['device'] as const };
+  const certificate = membership.issue(issuer, { peerId, wireguardKey: key.publicKey(), ...place }, days);
+  const network = overlay.networkOf(certificate, key, endpoint);
+  if (network === undefined) {
+    const advice = 'make one of a node that others reach (`bootmesh fleet renew NODE --roles gateway`)';
+    throw new OperationError('REFUSED', `the fleet has no gateway for it to know: ${advice}`);
+  }
+  const configuration = formatNetwork(network);
+  await presence.sync.say(certificate.bytes);
+  const { address, notAfter } = certificate;
+  return { name: certificate.name, peerId, site: certificate.site, address, notAfter: iso(notAfter), configuration };
 }
 
 /** Its next certificate is on disk, and on its way to all others, when it resolves. */

@@ -1,6 +1,6 @@
 import { type NetworkInterfaceInfo, networkInterfaces } from 'node:os';
 import type { OverlayLine, OverlayPeerLine } from '../admin/results.ts';
-import type { Membership } from '../enrolment/membership.ts';
+import type { Certified, Membership } from '../enrolment/membership.ts';
 import { MAX_PLACES } from '../fleet/binding.ts';
 import type { Certificate } from '../fleet/certificate.ts';
 import { fleetNetwork, siteNetwork } from '../fleet/overlay-address.ts';
@@ -9,6 +9,7 @@ import type { Log } from '../observe/log.ts';
 import { parseCidr } from '../overlay/cidr.ts';
 import { inOrderOfReach } from '../overlay/endpoint-order.ts';
 import { OverlayUnavailable } from '../overlay/interface.ts';
+import type { SecretKey, WireGuardNetwork } from '../overlay/network.ts';
 import { Overlay } from '../overlay/overlay.ts';
 import { type OverlayMember, type PlannedPeer, planPeers } from '../overlay/peer-plan.ts';
 import type { Config } from './config.ts';
@@ -21,6 +22,8 @@ interface Deps {
 
 /** A packet was authenticated within this time: the way to the peer is open. Seconds. */
 const OPEN_S = 180;
+/** A laptop is mostly behind some NAT. */
+const DEVICE_KEEPALIVE_S = 25;
 
 /**
  * The WireGuard interface of a member, true to who belongs to the fleet. Where it cannot be made, the node goes on
@@ -124,6 +127,30 @@ export class FleetOverlay implements AsyncDisposable {
     return { state: 'up', ...facts, peers: lines };
   }
 
+  /**
+   * What a device without an agent needs to be in the overlay: the gateway that it knows, and all others behind that.
+   * Undefined when the fleet has no gateway that has said where it is.
+   * @param at where the device reaches the gateway, when that is none of what the gateway says
+   */
+  networkOf(device: Certificate, privateKey: SecretKey, at?: string): WireGuardNetwork | undefined {
+    const { certified } = this.#deps.membership;
+    if (certified === undefined) return undefined;
+    const [gateway] = this.#planFor(device, certified, []);
+    const endpoint = at ?? gateway?.endpoints[0];
+    if (gateway === undefined || endpoint === undefined) return undefined;
+    const { publicKey } = gateway;
+    return {
+      interface: {
+        addresses: [`${device.address}/128`],
+        mtu: this.#deps.config.overlay.mtu,
+        publicKey: privateKey.publicKey(),
+        privateKey,
+      },
+      // Sites that are new tomorrow are behind it as well.
+      peers: [{ publicKey, endpoint, allowedIps: [this.network], persistentKeepalive: DEVICE_KEEPALIVE_S }],
+    };
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#overlay?.[Symbol.asyncDispose]();
   }
@@ -131,17 +158,24 @@ export class FleetOverlay implements AsyncDisposable {
   #plan(): PlannedPeer[] {
     const { own, certified } = this.#deps.membership;
     if (own === undefined || certified === undefined) return [];
-    const sites = new Map(Object.entries(certified.members.trust.sites));
-    const networks = new Map([...sites].map(([site, number]) => [site, siteNetwork(this.#fleetId, number)]));
-    const certificates = certified.members.members;
-    const all = certificates.map((one) => memberOf(one, networks, certified.members.binding(one.peerId)?.endpoints));
+    return this.#planFor(
+      own,
+      certified,
+      this.#interfaces().flatMap(({ cidr }) => cidr ?? []),
+    );
+  }
+
+  /** @param around networks that the node is on */
+  #planFor(own: Certificate, { members }: Certified, around: readonly string[]): PlannedPeer[] {
+    const sites = Object.entries(members.trust.sites);
+    const networks = new Map(sites.map(([site, number]) => [site, siteNetwork(this.#fleetId, number)]));
+    const certificates = members.members;
+    const all = certificates.map((one) => memberOf(one, networks, members.binding(one.peerId)?.endpoints));
     const since = new Map(certificates.map((one) => [one.wireguardKey, one.since]));
     // Of several gateways, the earliest member.
     const order = (a: OverlayMember, b: OverlayMember) =>
       (since.get(a.publicKey) ?? 0) - (since.get(b.publicKey) ?? 0) || a.publicKey.localeCompare(b.publicKey);
-    const { wireguardKey: publicKey, site, roles } = own;
-    const around = this.#interfaces().flatMap(({ cidr }) => cidr ?? []);
-    return planPeers({ publicKey, site, gateway: roles.includes('gateway') }, all, order).map((peer) => ({
+    return planPeers(memberOf(own, networks), all, order).map((peer) => ({
       ...peer,
       endpoints: inOrderOfReach(peer.endpoints, around),
     }));
@@ -167,14 +201,9 @@ function memberOf(
 ): OverlayMember {
   // A certificate for a site that the fleet does not have is none.
   const network = networks.get(site) ?? `${address}/128`;
-  return {
-    publicKey: wireguardKey,
-    address,
-    site,
-    siteNetwork: network,
-    gateway: roles.includes('gateway'),
-    endpoints,
-  };
+  const device = roles.includes('device');
+  const gateway = roles.includes('gateway') && !device;
+  return { publicKey: wireguardKey, address, site, siteNetwork: network, gateway, device, endpoints };
 }
 
 function within(address: bigint, { first, last }: { readonly first: bigint; readonly last: bigint }): boolean {

@@ -13,6 +13,7 @@ import type {
   ChannelLine,
   CourierNews,
   CourierResult,
+  DeviceResult,
   GcResult,
   GetResult,
   InviteResult,
@@ -36,6 +37,7 @@ import { artifactsOf } from '../release/release.ts';
 import type { VerifiedRelease } from '../release/trusted-state.ts';
 import type { Swarm } from '../swarm/swarm.ts';
 import {
+  admitDevice,
   approve,
   exportCourier,
   importCourier,
@@ -265,6 +267,11 @@ export class LocalOperations implements Operations {
 
   async members(): Promise<{ readonly members: readonly MemberLine[] }> {
     return { members: memberLines(this.#node) };
+  }
+
+  async overlayExport(input: OperationInput<'overlayExport'>): Promise<DeviceResult> {
+    if (this.#deps.running === undefined) throw notRunning(this.#deps.data);
+    return await admitDevice(this.#node, input);
   }
 
   async courierExport(_input: OperationInput<'courierExport'>, { write }: ReadOptions): Promise<CourierResult> {

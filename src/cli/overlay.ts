@@ -1,7 +1,8 @@
+import { open, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { OperationError } from '../admin/operations.ts';
-import type { OverlayLine, OverlayPeerLine } from '../admin/results.ts';
+import type { DeviceResult, OverlayLine, OverlayPeerLine } from '../admin/results.ts';
 import { formatBytes } from '../observe/progress.ts';
 import type { WireGuardNetwork, WireGuardPeer } from '../overlay/network.ts';
 import { addVerb, perform, usageError } from './session.ts';
@@ -9,6 +10,7 @@ import { addVerb, perform, usageError } from './session.ts';
 export function addOverlay(program: Command): void {
   const overlay = program.command('overlay').description('WireGuard networks between sites');
   addOverlayStatus(overlay);
+  addExport(overlay);
   addVerb(overlay, 'check', {
     summary: 'read a wg-quick configuration, and show the network as it would be imported; changes nothing',
     examples: ['overlay check /etc/wireguard/wg0.conf', 'overlay check wg0.conf --json'],
@@ -39,6 +41,59 @@ function addOverlayStatus(overlay: Command): void {
       return { result, text: describeOverlay(result) };
     });
   });
+}
+
+interface ExportFlags {
+  readonly output: string;
+  readonly site?: string;
+  readonly days?: number;
+  readonly endpoint?: string;
+}
+
+function addExport(overlay: Command): void {
+  addVerb(overlay, 'export', {
+    summary: 'admit a laptop or a router without an agent, and write its configuration for wg-quick',
+    examples: ['overlay export laptop -o laptop.conf', 'overlay export till --site shop --days 30 -o till.conf'],
+  })
+    .argument('<name>', 'what it is called; `fleet revoke` takes it out again')
+    .requiredOption('-o, --output <file>', 'with its private key in it, and so mode 0600; never replaced')
+    .option('--site <site>', 'where it belongs (default: this node’s site)')
+    .option('--endpoint <address>', 'where it reaches its gateway, as 198.51.100.7:51820 (default: what that says)')
+    .option(
+      '--days <days>',
+      'how long it belongs, since nobody renews it (default: 365, or what its issuer may)',
+      Number,
+    )
+    .action(async (name: string, { output, ...flags }: ExportFlags, command: Command) => {
+      await perform(command, async (session) => {
+        const operations = await session.operations();
+        const file = resolve(output);
+        const result = await secretly(file, async () => {
+          const { site, days, endpoint } = flags;
+          const input = { name, ...(site && { site }), ...(days && { days }), ...(endpoint && { endpoint }) };
+          return await operations.overlayExport(input, session.options);
+        });
+        const { configuration: _, ...facts } = result;
+        const text = `${file}: ${result.name} is ${result.address} until ${result.notAfter}`;
+        return { result: { ...facts, output: file }, text };
+      });
+    });
+}
+
+/** The file is there before anything is asked for that could not be asked for twice, and gone when that fails. */
+async function secretly(file: string, make: () => Promise<DeviceResult>): Promise<DeviceResult> {
+  await using handle = await open(file, 'wx', 0o600).catch((cause: NodeJS.ErrnoException) => {
+    throw new OperationError('FAILED', `${file} cannot be written: ${cause.message}`, { cause });
+  });
+  try {
+    const result = await make();
+    await handle.writeFile(result.configuration);
+    await handle.sync();
+    return result;
+  } catch (error) {
+    await rm(file, { force: true });
+    throw error;
+  }
 }
 
 function describeOverlay({ state, why, peers = [], ...own }: OverlayLine): string {

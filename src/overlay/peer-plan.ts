@@ -9,6 +9,8 @@ export interface OverlayMember {
   readonly siteNetwork: string;
   /** Its certificate lets it carry packets between its site and others. */
   readonly gateway: boolean;
+  /** A laptop or a router without an agent: it knows one gateway, and is known by that alone. */
+  readonly device: boolean;
   /** Where it says that it is to be found; the best first. */
   readonly endpoints: readonly string[];
 }
@@ -32,10 +34,10 @@ type Order = (a: OverlayMember, b: OverlayMember) => number;
  * networks behind their own gateway, or, where their site has none, behind the first gateway of the fleet, which knows
  * them one by one. So between any two nodes there is one way, the same in both directions, and each hop takes from its
  * neighbour what may come from there and nothing else: WireGuard has one peer for each address, to send it and to believe
- * it.
+ * it. Devices are behind the gateway of their site, or the first of all, as a network of one.
  */
 export function planPeers(
-  own: Pick<OverlayMember, 'publicKey' | 'site' | 'gateway'>,
+  own: Pick<OverlayMember, 'publicKey' | 'site' | 'gateway' | 'device'>,
   members: Iterable<OverlayMember>,
   order: Order,
 ): PlannedPeer[] {
@@ -47,26 +49,31 @@ export function planPeers(
   const far = others.filter(({ site }) => site !== own.site);
   const [firstOfAll] = gateways;
 
-  const known = [...near];
+  const carrier = carrierOf.get(own.site) ?? firstOfAll;
+  const isCarrier = carrier?.publicKey === own.publicKey;
+  const known = near.filter(({ device }) => own.device !== true && (device !== true || isCarrier));
   /** Networks of other sites, and whose they are. */
   const behind = new Map<string, string[]>();
   const networks = new Map(far.map(({ site, siteNetwork }) => [site, siteNetwork]));
-  const put = (network: string, carrier: OverlayMember | undefined) => {
-    if (carrier === undefined || carrier.publicKey === own.publicKey) return;
-    behind.set(carrier.publicKey, [...(behind.get(carrier.publicKey) ?? []), network]);
+  const put = (network: string, by: OverlayMember | undefined) => {
+    if (by === undefined || by.publicKey === own.publicKey) return;
+    behind.set(by.publicKey, [...(behind.get(by.publicKey) ?? []), network]);
   };
   if (own.gateway) {
     const isFirst = firstOfAll?.publicKey === own.publicKey;
     known.push(...far.filter(({ gateway, site }) => gateway || (isFirst && !carrierOf.has(site))));
     for (const [site, network] of networks) put(network, carrierOf.get(site) ?? firstOfAll);
   } else {
-    const carrier = carrierOf.get(own.site) ?? firstOfAll;
-    if (carrier !== undefined && carrier.site !== own.site) known.push(carrier);
+    if (carrier !== undefined && !known.includes(carrier)) known.push(carrier);
     for (const network of networks.values()) put(network, carrier);
+  }
+  for (const { device, address, siteNetwork } of near) {
+    if (own.device === true) put(siteNetwork, carrier);
+    else if (device === true) put(`${address}/128`, carrier);
   }
   return known.map(({ publicKey, address, site, endpoints }) => ({
     publicKey,
-    allowedIps: [`${address}/128`, ...(behind.get(publicKey) ?? [])].toSorted(),
+    allowedIps: [...new Set([`${address}/128`, ...(behind.get(publicKey) ?? [])])].toSorted(),
     endpoints,
     far: site !== own.site,
   }));

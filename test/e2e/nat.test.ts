@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { MemberLine, OverlayLine } from '../../src/admin/results.ts';
+import type { DeviceResult, MemberLine, OverlayLine } from '../../src/admin/results.ts';
 import { missingRequirements } from '../../src/lab/requirements.ts';
 import { Machines } from './machines.ts';
 
@@ -16,9 +16,11 @@ const PLACES = {
   left: { site: 1, wan: false },
   right: { site: 2, wan: false },
   wing: { site: 2, wan: false },
+  /** Has no agent. */
+  laptop: { site: 1, wan: false },
 } as const;
 type Name = keyof typeof PLACES;
-const NAMES = Object.keys(PLACES) as Name[];
+const NAMES = ['centre', 'left', 'right', 'wing'] as const;
 
 let machines: Machines;
 
@@ -29,7 +31,7 @@ before(async () => {
     // The control sockets of wireguard-go are shared by all namespaces.
     BOOTMESH_OVERLAY_INTERFACE: `bn${process.pid % 100_000}${name[0]}`,
   });
-  machines = await Machines.open('n', NAMES, env, (name) => PLACES[name as Name]);
+  machines = await Machines.open('n', Object.keys(PLACES), env, (name) => PLACES[name as Name]);
   await machines.addNat(1, 'kept');
   await machines.addNat(2, 'random');
 });
@@ -81,6 +83,54 @@ describe('sites behind NATs', { skip, timeout: 120_000 }, () => {
     const atCentre = await machines.json<OverlayLine>('centre', 'overlay', 'status');
     const seen = atCentre.peers?.map(({ endpoint = '' }) => endpoint.split(':')[0]).toSorted();
     assert.deepEqual(seen, ['10.99.0.201', '10.99.0.202', '10.99.0.202'], 'both sites are seen as their routers');
+  });
+
+  it('so is a laptop without an agent, by an exported configuration, until it is revoked', async () => {
+    const file = join(machines.folder, 'laptop.conf');
+    const device = await machines.json<DeviceResult>(
+      'centre',
+      'overlay',
+      'export',
+      'laptop',
+      '--site',
+      'west',
+      '--endpoint',
+      '10.99.0.1:51820',
+      '-o',
+      file,
+    );
+    assert.equal((await stat(file)).mode & 0o777, 0o600);
+    assert.equal((await machines.run('centre', 'overlay', 'export', 'laptop', '-o', file)).code, 1, 'never replaced');
+    // What wg-quick does, but for the names of the interface and the program.
+    const text = await readFile(file, 'utf8');
+    const [, address = ''] = /^Address = (.*)$/m.exec(text) ?? [];
+    assert.equal(address, `${device.address}/128`);
+    const bare = join(machines.folder, 'laptop.wg');
+    await writeFile(bare, text.replace(/^(Address|MTU) = .*\n/gm, ''), { mode: 0o600 });
+    const laptop = machines.namespace('laptop');
+    const name = `bn${process.pid % 100_000}p`;
+    const env = { ...process.env, WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD: '1' };
+    const program = laptop.spawn(['wireguard-go', '--foreground', name], { env, stdio: 'ignore' });
+    await until(
+      async () =>
+        await laptop.run(['wg', 'setconf', name, bare]).then(
+          () => true,
+          () => false,
+        ),
+      'wireguard-go',
+    );
+    await laptop.ip('address', 'add', address, 'dev', name, 'nodad');
+    await laptop.ip('link', 'set', 'dev', name, 'mtu', '1420', 'up');
+    await laptop.ip('-6', 'route', 'add', `${device.address.split(':').slice(0, 3).join(':')}::/48`, 'dev', name);
+    const { members } = await machines.json<{ members: MemberLine[] }>('centre', 'fleet', 'ls');
+    const reachesAll = async () => {
+      const all = members.filter(({ roles }) => !roles.includes('device')).map((one) => reaches('laptop', one.address));
+      return (await Promise.all(all)).every(Boolean);
+    };
+    await until(reachesAll, 'the laptop reaches every node');
+    await machines.json('centre', 'fleet', 'revoke', 'laptop');
+    await until(async () => !(await reaches('laptop', members[0]?.address)), 'and none when it is revoked', 10_000);
+    program.kill('SIGKILL');
   });
 
   it('get chunks over it', async () => {

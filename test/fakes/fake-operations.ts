@@ -78,6 +78,10 @@ export function fakeOperations(overrides: Partial<Operations> = {}): Operations 
       return { size: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex'), statements: 1 };
     },
     courierImport: async () => ({ metadata: true, news: 2, refused: 0 }),
+    overlayExport: async ({ name }) => ({
+      ...{ name, peerId, site: 'edge', address: 'fd00::9' },
+      ...{ notAfter: '2027-11-22T11:00:00.000Z', configuration: '[Interface]\n' },
+    }),
     overlay: async () => ({ state: 'off' }),
     renew: async () => member,
     revoke: async () => ({ ...member, state: 'revoked' }),

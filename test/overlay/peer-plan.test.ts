@@ -9,6 +9,7 @@ const member = (publicKey: string, site: string, gateway = false): OverlayMember
   site,
   siteNetwork: `fd00:0:0:${site}::/64`,
   gateway,
+  device: false,
   endpoints: [],
 });
 const byKey = (a: OverlayMember, b: OverlayMember) => a.publicKey.localeCompare(b.publicKey);
@@ -61,21 +62,38 @@ suite('peer plan', () => {
     });
   });
 
+  test('of a device is its gateway, behind which are all; the others have it behind that', () => {
+    const laptop = { ...member('9', 'a'), device: true };
+    assert.deepEqual(ofPlan(laptop, [...all, laptop]), {
+      3: 'fd00:0:0:a::/64 fd00:0:0:a::3/128 fd00:0:0:b::/64 fd00:0:0:c::/64',
+    });
+    assert.deepEqual(
+      ofPlan(a1, [...all, laptop])['3'],
+      'fd00:0:0:a::3/128 fd00:0:0:a::9/128 fd00:0:0:b::/64 fd00:0:0:c::/64',
+    );
+    assert.equal(ofPlan(a3, [...all, laptop])['9'], 'fd00:0:0:a::9/128');
+  });
+
   test('a packet arrives from whom it is believed, on every way between any two, and no address has two peers', () => {
-    const someone = fc.record({ site: fc.constantFrom('a', 'b', 'c'), gateway: fc.boolean() });
+    const kind = fc.constantFrom('node', 'gateway', 'device');
+    const someone = fc.record({ site: fc.constantFrom('a', 'b', 'c'), kind });
     fc.assert(
       fc.property(fc.array(someone, { minLength: 2, maxLength: 12 }), (facts) => {
-        const members = facts.map(({ site, gateway }, n) => member(n.toString(16), site, gateway));
+        const members = facts.map(({ site, kind }, n) => ({
+          ...member(n.toString(16), site, kind === 'gateway'),
+          device: kind === 'device',
+        }));
         const byPublicKey = new Map(members.map((one) => [one.publicKey, one]));
         for (const own of members) {
           const blocks = planPeers(own, members, byKey).flatMap(({ allowedIps }) => allowedIps);
           assert.equal(new Set(blocks).size, blocks.length);
-          assert.ok(!blocks.includes(own.siteNetwork), 'the own site is reached node by node');
+          assert.ok(own.device || !blocks.includes(own.siteNetwork), 'the own site is reached node by node');
         }
         for (const from of members) {
           for (const to of members) {
             if (from === to) continue;
-            const way = from.site === to.site || members.some(({ gateway }) => gateway);
+            const plain = from.site === to.site && !from.device && !to.device;
+            const way = plain || members.some(({ gateway }) => gateway);
             let at = from;
             let hops = 0;
             while (at !== to && hops < 5) {
