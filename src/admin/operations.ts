@@ -88,7 +88,7 @@ export const operationInputs = {
     /** How long it can be used. */
     seconds: z
       .int()
-      .min(10, 'is 10 seconds or more')
+      .min(1, 'is a second or more')
       .max(30 * 86_400, 'is 30 days at most')
       .optional(),
   }),

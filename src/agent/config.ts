@@ -164,6 +164,7 @@ const environment: Record<string, readonly [section: keyof ConfigInput, key?: st
   BOOTMESH_DOOR_LISTEN: ['door', 'listen', 'list'],
   BOOTMESH_OVERLAY_MODE: ['overlay', 'mode'],
   BOOTMESH_OVERLAY_INTERFACE: ['overlay', 'interface'],
+  BOOTMESH_OVERLAY_ENDPOINTS: ['overlay', 'endpoints', 'list'],
   BOOTMESH_GATEWAY_LISTEN: ['gateway', 'listen', 'list'],
   BOOTMESH_BOOT_MODE: ['boot', 'mode'],
   BOOTMESH_BOOT_INTERFACE: ['boot', 'interface'],

@@ -26,10 +26,12 @@ let machines: Machines;
 
 before(async () => {
   if (skip) return;
-  const env = (name: string) => ({
+  const env = (name: string): Record<string, string> => ({
     BOOTMESH_OVERLAY_MODE: 'userspace',
     // The control sockets of wireguard-go are shared by all namespaces.
     BOOTMESH_OVERLAY_INTERFACE: `bn${process.pid % 100_000}${name[0]}`,
+    // Which of its addresses others reach, a machine cannot know.
+    ...(name === 'centre' && { BOOTMESH_OVERLAY_ENDPOINTS: '10.99.0.1:51820' }),
   });
   machines = await Machines.open('n', Object.keys(PLACES), env, (name) => PLACES[name as Name]);
   await machines.addNat(1, 'kept');
@@ -94,8 +96,6 @@ describe('sites behind NATs', { skip, timeout: 120_000 }, () => {
       'laptop',
       '--site',
       'west',
-      '--endpoint',
-      '10.99.0.1:51820',
       '-o',
       file,
     );
