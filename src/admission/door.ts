@@ -74,6 +74,8 @@ export const DOOR_DEFAULTS: DoorOptions = {
   announce: false,
 };
 
+/** What a machine calls itself, characters. */
+const MAX_NAME = 64;
 /** @libp2p/mdns asks as well as it answers; a door has nobody to ask for. */
 const ASK_MS = 3_600_000;
 
@@ -148,7 +150,8 @@ export class Door implements AsyncDisposable {
     const { message, bytes } = await conversation.hear(KnockSchema, MESSAGE_BYTES.knock);
     const wireguardKey = Buffer.from(message.wireguardKey).toString('base64');
     const machine = message.machine.slice(0, MAX_MACHINE_IDS).filter((id) => MACHINE.test(id));
-    const applicant = { peerId, name: message.name, wireguardKey, secret: message.secret, machine };
+    const name = message.name.replaceAll(UNPRINTABLE, '').slice(0, MAX_NAME);
+    const applicant = { peerId, name, wireguardKey, secret: message.secret, machine };
     const time = BigInt(Date.now());
     const early = refusalOf(() => consider(applicant));
     if (early !== undefined) {

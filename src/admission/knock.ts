@@ -11,7 +11,7 @@ import { createLibp2p } from 'libp2p';
 import { proveWireguardKey, type WireguardKey } from '../fleet/wireguard-key.ts';
 import { ChallengeSchema, KnockSchema, ProofSchema, type Refusal, VerdictSchema } from './admission_pb.ts';
 import type { Admission } from './door.ts';
-import { ADMISSION_PROTOCOL, CONVERSATION_MS, converse, DOOR_MDNS, MESSAGE_BYTES } from './protocol.ts';
+import { ADMISSION_PROTOCOL, CONVERSATION_MS, converse, DOOR_MDNS, MESSAGE_BYTES, UNPRINTABLE } from './protocol.ts';
 import { AdmissionRefused, REFUSALS, type RefusalReason } from './refusal.ts';
 
 /** A door, and what is behind it. A token says all of it. */
@@ -84,7 +84,7 @@ export async function knock(facts: KnockFacts, options: KnockOptions): Promise<A
         return await askAny(node, [...found.values()], facts, signal);
       } catch (error) {
         signal.throwIfAborted();
-        if (error instanceof AdmissionRefused && !AGAIN.has(error.reason)) throw error;
+        if (error instanceof AdmissionRefused && !mayChange(error)) throw error;
         const why = error instanceof AdmissionRefused ? error : unreachable(door, error);
         if (performance.now() + AGAIN_MS > until) throw why;
         onRetry?.(why);
@@ -96,7 +96,7 @@ export async function knock(facts: KnockFacts, options: KnockOptions): Promise<A
   }
 }
 
-/** The first that lets us in; else what the last one said. */
+/** The first that lets us in; else one that may do so in a moment, and else what the last one said. */
 async function askAny(node: Libp2p, doors: Multiaddr[][], facts: KnockFacts, signal: AbortSignal): Promise<Admission> {
   let last: unknown = new Error('none is known yet');
   // Those of a token are one door with several addresses.
@@ -105,10 +105,14 @@ async function askAny(node: Libp2p, doors: Multiaddr[][], facts: KnockFacts, sig
     try {
       return await ask(node, addresses, facts, signal);
     } catch (error) {
-      last = error;
+      if (!mayChange(last)) last = error;
     }
   }
   throw last;
+}
+
+function mayChange(error: unknown): boolean {
+  return error instanceof AdmissionRefused && AGAIN.has(error.reason);
 }
 
 async function ask(node: Libp2p, addresses: Multiaddr[], facts: KnockFacts, signal: AbortSignal): Promise<Admission> {
@@ -160,7 +164,7 @@ function checkClock(theirs: number): void {
 
 function refusal({ reason, message }: Refusal): AdmissionRefused {
   const known = REFUSALS.find((one): one is RefusalReason => one === reason) ?? 'malformed';
-  return new AdmissionRefused(known, message.slice(0, 500));
+  return new AdmissionRefused(known, message.replaceAll(UNPRINTABLE, '').slice(0, 500));
 }
 
 function unreachable({ addresses, notAfter = Number.POSITIVE_INFINITY }: DoorFacts, cause: unknown): AdmissionRefused {

@@ -8,6 +8,9 @@ export const DOOR_MDNS = '_bootmesh-door._udp.local';
 /** Ways by which a machine may be known. */
 export const MAX_MACHINE_IDS = 16;
 
+/** What strangers write is shown to people, on terminals that obey some of it. */
+export const UNPRINTABLE = /[^\x20-\x7e]/g;
+
 /** Bytes per message; a longer one ends the conversation unread. */
 export const MESSAGE_BYTES = { knock: 1024, challenge: 1024, proof: 64, verdict: 4 * 1024 * 1024 } as const;
 /** A conversation of four messages takes so long at most, milliseconds. */

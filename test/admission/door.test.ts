@@ -102,6 +102,14 @@ suite('door', { timeout: 60_000 }, () => {
     await assert.rejects(broken.ask(), refused('busy', /^(?!.*secret)/));
   });
 
+  test('what it says to people has nothing in it that a terminal obeys, at either end', async (t) => {
+    const { ask, admitted } = await scene(t);
+    await ask({ name: '\u001b]0;owned\u0007edge\n7' });
+    assert.equal(admitted[0]?.name, ']0;ownededge7');
+    const hostile = await scene(t, { admit: () => Promise.reject(new AdmissionRefused('used', '\u001b[2Jno\n')) });
+    await assert.rejects(hostile.ask(), refused('used', /^\[2Jno$/));
+  });
+
   test('a WireGuard key that the machine does not have is refused before anybody is admitted', async (t) => {
     const { ask, admitted, wireguardKey } = await scene(t);
     const stolen: WireguardKey = { ...wireguardKey, privateKey: newWireguardKey() };
