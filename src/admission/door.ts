@@ -25,6 +25,7 @@ import {
   DOOR_MDNS,
   MAX_MACHINE_IDS,
   MESSAGE_BYTES,
+  UNPRINTABLE,
 } from './protocol.ts';
 import { AdmissionRefused } from './refusal.ts';
 import { MAX_DOORS } from './token.ts';
