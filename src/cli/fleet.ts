@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import { OperationError } from '../admin/operations.ts';
 import { whole } from '../admin/received-file.ts';
 import type { MemberLine } from '../admin/results.ts';
 import { parseDuration } from '../fleet/quantity.ts';
@@ -15,6 +16,7 @@ export function addFleet(program: Command): void {
   addApprove(fleet);
   addAllow(fleet);
   addMembers(fleet);
+  addShow(fleet);
   addRenew(fleet);
   addRevoke(fleet);
   addIssuer(fleet);
@@ -147,6 +149,26 @@ function addMembers(fleet: Command): void {
       return { result, text: members.length === 0 ? 'no members by certificate' : members.map(describe).join('\n') };
     });
   });
+}
+
+function addShow(fleet: Command): void {
+  addVerb(fleet, 'show', {
+    summary: 'all that is known of one member',
+    examples: ['fleet show edge-7', 'fleet show 12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp --json'],
+  })
+    .argument('<member>', 'its name or its peer id; see `bootmesh fleet ls`')
+    .action(async (member: string, _flags: unknown, command: Command) => {
+      await perform(command, async (session) => {
+        const { members } = await (await session.operations()).members({}, session.options);
+        const found = members.filter(({ name, peerId }) => name === member || peerId === member);
+        if (found.length === 0) {
+          const advice = '`bootmesh fleet ls` lists all';
+          throw new OperationError('NOT_FOUND', `nobody here is called ${member}: ${advice}`);
+        }
+        const lines = found.flatMap((one) => Object.entries(one).map(([key, value]) => `${key.padEnd(10)} ${value}`));
+        return { result: { members: found }, text: lines.join('\n') };
+      });
+    });
 }
 
 function addRenew(fleet: Command): void {

@@ -68,7 +68,11 @@ async function doorOf(token: string | undefined, { root, door }: JoinFlags): Pro
   if (token !== undefined) {
     if (root !== undefined || door !== undefined) throw usageError('a token says all that --root and --door say');
     const { readToken } = await import('../admission/token.ts');
-    return readToken(token === '-' ? await text(process.stdin) : token);
+    try {
+      return readToken(token === '-' ? await text(process.stdin) : token);
+    } catch (error) {
+      throw error instanceof AdmissionRefused ? usageError(error.message) : error;
+    }
   }
   if (root === undefined) throw usageError('name a token, or the fleet’s root.json with --root');
   if (door !== undefined && !isMultiaddr(door))

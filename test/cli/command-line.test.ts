@@ -4,7 +4,9 @@ import { runCli } from './run-cli.ts';
 
 const verbs = [
   ...['up', 'id', 'publish', 'get', 'status', 'peers', 'ls', 'pin', 'unpin', 'gc', 'verify'],
-  ...['image initramfs', 'fleet init', 'lab up', 'lab status', 'lab exec', 'lab down'],
+  ...['image initramfs', 'lab up', 'lab status', 'lab exec', 'lab down', 'overlay status', 'overlay export', 'join'],
+  ...['init', 'invite', 'pending', 'approve', 'allow', 'ls', 'show', 'renew', 'revoke'].map((verb) => `fleet ${verb}`),
+  ...['fleet issuer add', 'fleet courier export', 'fleet courier import'],
 ];
 
 describe('the command line', () => {
@@ -33,6 +35,10 @@ describe('the command line', () => {
     [['get', 'production'], /required option '-o, --output <file>' not specified/],
     [['get'], /missing required argument 'name'|required option/],
     [['pin', 'x', 'y'], /too many arguments/],
+    [['join'], /name a token, or the fleet’s root\.json with --root/],
+    [['join', 'hello'], /a token is one word that starts with bm1\./],
+    [['join', '--root', '/nonexistent', '--door', 'there'], /--door there is none/],
+    [['fleet', 'invite', '--for', 'ever'], /--for ever is no time: write 15min, 1h or 2d/],
     [['up', '--boot-mode', 'maybe'], /Allowed choices are off, auto, server, proxy/],
     [['up', '--boot-pool', '192.0.2.1'], /--boot-pool 192\.0\.2\.1: write the first and the last address/],
     [['up', '--gateway-listen', 'nowhere', '--data', '/nonexistent/x'], /gateway\.listen\.0: is ADDRESS:PORT/],

@@ -25,7 +25,7 @@ describe('a verb with an agent', () => {
   it('prints what the agent says: one JSON object under --json, words otherwise', { timeout: 60_000 }, async () => {
     await using _agent = await serve();
     const fake = fakeOperations();
-    const [kernel, output] = [join(data, 'k'), join(data, 'out')];
+    const [kernel, output, courier] = [join(data, 'k'), join(data, 'out'), join(data, 'courier')];
     await writeFile(kernel, 'k');
     const publish = ['publish', '--channel', 'testing', '--kernel', kernel, '--initramfs', kernel, '--cmdline', 'a b'];
     const input = { channel: 'testing', kernel, initramfs: kernel, cmdline: 'a b' };
@@ -38,6 +38,20 @@ describe('a verb with an agent', () => {
       [['pin', cid, '--name', 'mine'], { name: 'mine', cid, held: 1 }, /is pinned as mine$/m],
       [['unpin', 'mine'], { name: 'mine', cid }, /no longer pinned as mine$/m],
       [publish, await fake.publish(input, { signal }), /^testing version 7: 3 B of distinct chunks$/m],
+      [
+        ['fleet', 'ls'],
+        await fake.members({}, { signal }),
+        /^edge-2 .* seed {2}fd00::2 {2}connected, until 2027-01-21$/m,
+      ],
+      [['fleet', 'show', 'edge-2'], await fake.members({}, { signal }), /^issuer {5}owner$/m],
+      [['fleet', 'invite'], { token: 'bm1.abc' }, /^bootmesh join bm1\.abc$/m],
+      [['fleet', 'pending'], await fake.pending({}, { signal }), /^edge-3 .* mac:52:54:00:12:34:56$/m],
+      [['fleet', 'approve', 'edge-3'], { name: 'edge-3' }, /is let in$/m],
+      [['fleet', 'renew', 'edge-2', '--roles', '-'], { name: 'edge-2' }, /is a member until 2027/m],
+      [['fleet', 'revoke', 'edge-2'], { state: 'revoked' }, /is no member any more$/m],
+      [['fleet', 'courier', 'export', '-o', courier], { statements: 1 }, /1 statements$/m],
+      [['fleet', 'courier', 'import', courier], { news: 2 }, /^2 statements were news; .* newer than ours was$/m],
+      [['overlay', 'status'], { state: 'off' }, /^no overlay here/m],
       [['get', 'production', '-o', output], { output, size: 3, cid }, /^\/.*\/out {2}3 B {2}sha256 ba7816bf/m],
     ];
     for (const [args, expected, words] of cases) {
