@@ -9,7 +9,7 @@ import { MemberStore } from '../fleet/member-store.ts';
 import { type MemberChange, Members } from '../fleet/members.ts';
 import type { Roster } from '../fleet/roster.ts';
 import { openStatement, rawPublicKey, StatementRefused } from '../fleet/statement.ts';
-import { type Issuer, readTrustList, type TrustList } from '../fleet/trust-list.ts';
+import { type Issuer, readTrustList, type TrustList, TrustListInvalid } from '../fleet/trust-list.ts';
 import { loadWireguardKey, type WireguardKey } from '../fleet/wireguard-key.ts';
 import type { Log } from '../observe/log.ts';
 import type { FleetKeys } from '../release/fleet-keys.ts';
@@ -88,7 +88,8 @@ export class Membership {
     // The list beside the fleet's own keys is the newest.
     const json = (await keys?.trust()) ?? deps.trust;
     if (json === undefined) return new Membership(deps, undefined);
-    const trust = readTrustList(json);
+    const trust = understood(json, deps);
+    if (trust === undefined) return new Membership(deps, undefined);
     await mkdir(dirname(fleetFiles(data).members), { recursive: true, mode: 0o700 });
     const now = () => Math.max(Date.now(), timeFloor) / 1000;
     const members = new Members({ trust, now });
@@ -226,6 +227,17 @@ function nameOf(text: string): string {
     .slice(0, MAX_NAME)
     .replaceAll(/^-+|-+$/g, '');
   return name === '' ? 'node' : name;
+}
+
+/** A mistake in the operator's own list is told at once; a list from elsewhere must not keep the agent from starting. */
+function understood(json: unknown, { keys, log }: Deps): TrustList | undefined {
+  try {
+    return readTrustList(json);
+  } catch (error) {
+    if (!(error instanceof TrustListInvalid) || keys !== undefined) throw error;
+    log.error('membership by certificate is off: this version does not understand the fleet’s trust list', { error });
+    return undefined;
+  }
 }
 
 /** The issuer of widest reach whose key is here. */

@@ -60,14 +60,15 @@ export const MACHINE = /^(?:mac:[0-9a-f]{2}(?::[0-9a-f]{2}){5}|(?:serial|uuid):[
 const name = z.string().regex(/^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$/);
 const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${2 * bytes}}$`));
 
-const schema = z.strictObject({
+/** What a later version adds is passed over; what changes the meaning of the rest gets another format. */
+const schema = z.object({
   format: z.literal(1),
   fleetId: hex(FLEET_ID_BYTES),
   epoch: z.int().min(1).max(0xffffffff),
   sites: z.record(name, z.int().min(0).max(0xffff)),
   issuers: z
     .array(
-      z.strictObject({
+      z.object({
         name,
         key: hex(32),
         site: name.optional(),
@@ -78,7 +79,7 @@ const schema = z.strictObject({
     .max(MAX_ISSUERS),
   allow: z
     .array(
-      z.strictObject({
+      z.object({
         machine: z.string().regex(MACHINE, 'is no machine: mac:52:54:00:12:34:56, serial:… or uuid:…, in lower case'),
         site: name,
         name,

@@ -50,9 +50,9 @@ async function scene(t: TestContext) {
     await mkdir(dirname(file), { recursive: true });
     await createKeyFile(file, fleet.key(issuer));
   };
-  const membershipOf = async (identity: Identity) => {
+  const membershipOf = async (identity: Identity, trust: unknown = TRUST) => {
     const data = dataOf(identity);
-    const facts = { data, identity, roster: new Roster({ nodes: {} }), keys: undefined, trust: TRUST };
+    const facts = { data, identity, roster: new Roster({ nodes: {} }), keys: undefined, trust };
     return await Membership.open({ ...facts, timeFloor: 0, log: silentLog });
   };
   const start = async (identity: Identity, addresses = ['/ip4/127.0.0.1/tcp/4001', '/ip4/192.0.2.1/tcp/4001']) => {
@@ -95,6 +95,8 @@ suite('presence', () => {
     const again = await membershipOf(issuerId);
     assert.deepEqual(again.own?.bytes, first.membership.own?.bytes);
     assert.equal((await membershipOf(otherId)).own, undefined, 'nobody else is');
+    const later = await membershipOf(otherId, { ...TRUST, format: 2 });
+    assert.equal(later.certified, undefined, 'a list that is not understood keeps no agent from starting');
   });
 
   test('tells where it is, and where it went; the others meet it there', async (t) => {
