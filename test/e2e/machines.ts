@@ -146,7 +146,27 @@ export class Machines implements AsyncDisposable {
     await this.up(name);
   }
 
+  /** Gets an answer of the node at this address of the overlay: its page of status. */
+  async reaches(from: string, address: string | undefined): Promise<boolean> {
+    const argv = ['curl', '--silent', '--fail', '--max-time', '2', `http://[${address}]:8080/status`];
+    return await this.namespace(from)
+      .run(argv)
+      .then(
+        () => true,
+        () => false,
+      );
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
+  }
+}
+
+/** Fails when it is not so within the time. */
+export async function until(met: () => Promise<boolean>, what: string, ms = 20_000): Promise<void> {
+  const from = performance.now();
+  while (!(await met())) {
+    assert.ok(performance.now() - from < ms, `not within ${ms} ms: ${what}`);
+    await delay(150);
   }
 }

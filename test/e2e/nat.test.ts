@@ -3,10 +3,9 @@ import { randomBytes } from 'node:crypto';
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { DeviceResult, MemberLine, OverlayLine } from '../../src/admin/results.ts';
 import { missingRequirements } from '../../src/lab/requirements.ts';
-import { Machines } from './machines.ts';
+import { Machines, until } from './machines.ts';
 
 const missing = await missingRequirements();
 const skip = missing.length > 0 && missing.join('; ');
@@ -39,25 +38,6 @@ before(async () => {
 });
 after(() => machines?.[Symbol.asyncDispose]());
 
-async function until(met: () => Promise<boolean>, what: string, ms = 30_000): Promise<void> {
-  const from = performance.now();
-  while (!(await met())) {
-    assert.ok(performance.now() - from < ms, `not within ${ms} ms: ${what}`);
-    await delay(200);
-  }
-}
-
-async function reaches(from: Name, address: string | undefined): Promise<boolean> {
-  const argv = ['curl', '--silent', '--fail', '--max-time', '2', `http://[${address}]:8080/status`];
-  return await machines
-    .namespace(from)
-    .run(argv)
-    .then(
-      () => true,
-      () => false,
-    );
-}
-
 describe('sites behind NATs', { skip, timeout: 120_000 }, () => {
   it('are reached through the fleet’s gateway, every node from every other, whatever the NAT does to ports', async () => {
     const keys = join(machines.folder, 'keys');
@@ -74,7 +54,8 @@ describe('sites behind NATs', { skip, timeout: 120_000 }, () => {
     const { members } = await machines.json<{ members: MemberLine[] }>('centre', 'fleet', 'ls');
     const address = new Map(members.map(({ name, self, address }) => [self ? 'centre' : name, address]));
     for (const from of NAMES) {
-      for (const to of NAMES) if (from !== to) await until(() => reaches(from, address.get(to)), `${from} → ${to}`);
+      for (const to of NAMES)
+        if (from !== to) await until(() => machines.reaches(from, address.get(to)), `${from} → ${to}`);
     }
     const { peers = [] } = await machines.json<OverlayLine>('left', 'overlay', 'status');
     assert.deepEqual(
@@ -124,12 +105,18 @@ describe('sites behind NATs', { skip, timeout: 120_000 }, () => {
     await laptop.ip('-6', 'route', 'add', `${device.address.split(':').slice(0, 3).join(':')}::/48`, 'dev', name);
     const { members } = await machines.json<{ members: MemberLine[] }>('centre', 'fleet', 'ls');
     const reachesAll = async () => {
-      const all = members.filter(({ roles }) => !roles.includes('device')).map((one) => reaches('laptop', one.address));
+      const all = members
+        .filter(({ roles }) => !roles.includes('device'))
+        .map((one) => machines.reaches('laptop', one.address));
       return (await Promise.all(all)).every(Boolean);
     };
     await until(reachesAll, 'the laptop reaches every node');
     await machines.json('centre', 'fleet', 'revoke', 'laptop');
-    await until(async () => !(await reaches('laptop', members[0]?.address)), 'and none when it is revoked', 10_000);
+    await until(
+      async () => !(await machines.reaches('laptop', members[0]?.address)),
+      'and none when it is revoked',
+      10_000,
+    );
     program.kill('SIGKILL');
   });
 

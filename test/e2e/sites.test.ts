@@ -6,7 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { MemberLine, OverlayLine, PeerLine } from '../../src/admin/results.ts';
 import { missingRequirements } from '../../src/lab/requirements.ts';
-import { Machines } from './machines.ts';
+import { Machines, until } from './machines.ts';
 
 const missing = await missingRequirements();
 const skip = missing.length > 0 && missing.join('; ');
@@ -34,27 +34,8 @@ before(async () => {
 });
 after(() => machines?.[Symbol.asyncDispose]());
 
-async function until(met: () => Promise<boolean>, what: string, ms = 20_000): Promise<void> {
-  const from = performance.now();
-  while (!(await met())) {
-    assert.ok(performance.now() - from < ms, `not within ${ms} ms: ${what}`);
-    await delay(200);
-  }
-}
-
 async function members(at: Name): Promise<MemberLine[]> {
   return (await machines.json<{ members: MemberLine[] }>(at, 'fleet', 'ls')).members;
-}
-
-async function reaches(from: Name, address: string | undefined): Promise<boolean> {
-  const argv = ['curl', '--silent', '--fail', '--max-time', '2', `http://[${address}]:8080/status`];
-  return await machines
-    .namespace(from)
-    .run(argv)
-    .then(
-      () => true,
-      () => false,
-    );
 }
 
 describe('two sites', { skip, timeout: 150_000 }, () => {
@@ -81,7 +62,7 @@ describe('two sites', { skip, timeout: 150_000 }, () => {
       ['desk', 'gate'],
       ['shop', own?.name ?? ''],
     ] as const) {
-      await until(() => reaches(from, address.get(to)), `${from} → ${to}`);
+      await until(() => machines.reaches(from, address.get(to)), `${from} → ${to}`);
     }
     const status = await machines.json<OverlayLine>('shop', 'overlay', 'status');
     const allowed = Object.fromEntries(status.peers?.map(({ name, allowedIps }) => [name, allowedIps.length]) ?? []);
