@@ -290,7 +290,7 @@ async function openEnrolment(parts: EnrolmentParts) {
   const { config, log, brief, identity, membership, overlay, swarm, channels, trustRoot } = parts;
   const { certified } = membership;
   if (certified === undefined) {
-    channels.on('trust:new', () => log.warn('the fleet admits by certificate from now on: restart this agent'));
+    channels.on('trust:new', () => log.info('certificates of this fleet count here from the next start on'));
     return { presence: undefined, reception: undefined };
   }
   const presence = new Presence({ membership, certified, identity, swarm, overlay, log });
