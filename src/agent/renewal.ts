@@ -16,7 +16,7 @@ interface Deps {
 const DAY_MS = 86_400_000;
 const EVERY_MS = 6 * 3_600_000;
 /** What the fleet says of its membership is looked at this often: an issuer that was added should count at once. */
-const LOOK_MS = 10_000;
+const LOOK_MS = 3_000;
 /** Signed anew when a third of the timestamp's life is over, so that two thirds are left to mend what prevents it. */
 const LEFT_MS = (EXPIRY_DAYS.timestamp * DAY_MS * 2) / 3;
 
