@@ -25,7 +25,7 @@ const ROSTER = fileURLToPath(new URL('./members/roster.ts', import.meta.url));
 const TUNNEL = fileURLToPath(new URL('./members/tunnel.ts', import.meta.url));
 const LIMIT_MS = 120_000;
 const CHANGES = 20;
-/** What issue and README promise: a start, its memory, one change. */
+/** What a start, its memory and one change may cost. */
 const MOST = { start_ms: 5_000, rss_growth_mb: 40, change_ms: 100 };
 
 export async function run(argv: string[], { signal }: { signal: AbortSignal }): Promise<void> {
@@ -127,7 +127,7 @@ async function changes(directory: string, { peers, rounds, driver }: Size, signa
     const { publicKey } = other.key;
     return {
       ...{ role, driver, peers, rounds: rounds * CHANGES },
-      ...{ name: mine.name, keyFile: mine.key.file, address: mine.address },
+      ...{ name: mine.name, keyFile: mine.key.file, ownKey: mine.key.publicKey, address: mine.address },
       other: { publicKey, address: other.address, endpoint: other.endpoint },
     };
   };

@@ -13,6 +13,8 @@ export interface TunnelPlan {
   readonly role: 'near' | 'far';
   readonly name: string;
   readonly keyFile: string;
+  /** Of that key. */
+  readonly ownKey: string;
   readonly address: string;
   readonly driver: 'auto' | 'kernel' | 'userspace';
   readonly other: { readonly publicKey: string; readonly address: string; readonly endpoint: string };
@@ -41,8 +43,16 @@ const EVERY_MS = 10;
 
 if (import.meta.main) {
   const plan = JSON.parse(process.argv[2] ?? '{}') as TunnelPlan;
-  const { name, driver, keyFile, address, other } = plan;
-  const options = { name, driver, port: PORT, keyFile, address: `${address}/128`, routes: [`${other.address}/128`] };
+  const { name, driver, keyFile, ownKey, address, other } = plan;
+  const options = {
+    name,
+    driver,
+    port: PORT,
+    keyFile,
+    publicKey: ownKey,
+    address: `${address}/128`,
+    routes: [`${other.address}/128`],
+  };
   await using tunnel = await WireguardInterface.open(options, { log: silentLog });
   const { publicKey, endpoint } = other;
   await tunnel.set([{ publicKey, endpoint, allowedIps: [`${other.address}/128`] }]);

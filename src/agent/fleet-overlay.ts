@@ -56,6 +56,7 @@ export class FleetOverlay implements AsyncDisposable {
       ...{ name, driver: mode, port, mtu },
       keepalive: { near: 0, far: keepalive },
       keyFile: certified.wireguardKey.file,
+      publicKey: certified.wireguardKey.publicKey,
       address: `${own.address}/128`,
       routes: [fleetNetwork(fleetId)],
     };

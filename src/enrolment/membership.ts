@@ -106,7 +106,8 @@ export class Membership {
     const issuer = await ownIssuer(fleetFiles(data).issuer, keys, trust);
     const certified = { trust: json, members, store, wireguardKey, issuer, now };
     const membership = new Membership(deps, certified);
-    if (issuer !== undefined && membership.isDue()) {
+    const revoked = members.fault(deps.identity.peerId) === 'revoked';
+    if (issuer !== undefined && membership.isDue() && !revoked) {
       members.hear(membership.renewed(issuer).bytes);
       store.keep(() => members.statements());
     }

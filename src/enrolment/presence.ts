@@ -148,16 +148,22 @@ export class Presence implements AsyncDisposable {
     const text = placesOf({ addresses, endpoints });
     if (text === this.#told) return;
     const before = certified.members.binding(identity.peerId);
-    this.#told = text;
-    if (before !== undefined && placesOf(before) === text) return;
+    if (before !== undefined && placesOf(before) === text) {
+      this.#told = text;
+      return;
+    }
     const sequence = Math.max(Date.now(), (before?.sequence ?? 0) + 1);
     const facts = { peerId: identity.peerId, addresses, endpoints, sequence };
     await this.sync.say(sealBinding(facts, signingKeyOf(identity), certified.members.trust.fleetId).bytes);
+    // What could not be written is said again with the next look.
+    this.#told = text;
   }
 
   /** True when this node has a new certificate. */
   async #ask(): Promise<boolean> {
-    const { certified, membership, swarm, log } = this.#deps;
+    const { certified, membership, identity, swarm, log } = this.#deps;
+    // No certificate helps, not even by its own issuer.
+    if (certified.members.fault(identity.peerId) === 'revoked') return false;
     if (certified.issuer !== undefined) {
       await this.sync.say(membership.renewed(certified.issuer).bytes);
       return true;

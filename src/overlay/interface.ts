@@ -15,6 +15,8 @@ export interface InterfaceOptions {
   readonly port: number;
   /** File with the private key, mode 0600, as `wg genkey` writes it: it is on no command line. */
   readonly keyFile: string;
+  /** Of that key, base64: by it an interface that an earlier agent left behind is known as ours. */
+  readonly publicKey: string;
   /** This node's, with prefix length. */
   readonly address: string;
   /** Packets to these blocks go to the interface; its peers' allowed addresses decide where they go from there. */
@@ -58,16 +60,16 @@ export class WireguardInterface implements AsyncDisposable {
     this.name = name;
     this.driver = driver;
     this.#process = child;
-    this.#gone = child === undefined ? new Promise(() => undefined) : once(child, 'exit');
+    this.#gone = new Promise((resolve) => child?.once('exit', resolve));
   }
 
   /** Rejects with `OverlayUnavailable`, or with `CommandFailed` when `ip` or `wg` refuses. */
   static async open(options: InterfaceOptions, { log }: { readonly log: Log }): Promise<WireguardInterface> {
-    const { name, port, keyFile, address, routes, mtu = 1420 } = options;
+    const { name, port, keyFile, publicKey, address, routes, mtu = 1420 } = options;
     if (!/^[a-z0-9][a-z0-9.-]*$/i.test(name) || name.length > MAX_NAME) {
       throw new OverlayUnavailable(`${JSON.stringify(name)} cannot name an interface: at most ${MAX_NAME} of a-z, 0-9`);
     }
-    await removeOurs(name);
+    await removeOurs(name, publicKey);
     const made = new WireguardInterface(name, await make(name, options.driver ?? 'auto'));
     try {
       await wg('set', name, 'listen-port', String(port), 'private-key', keyFile);
@@ -130,13 +132,15 @@ function settingOf({ publicKey, allowedIps, endpoint, keepalive }: PeerSetting):
   ];
 }
 
-/** An interface of this name that an agent left behind. Its sessions are gone with its process, or soon. */
-async function removeOurs(name: string): Promise<void> {
-  const found = await ip('-details', 'link', 'show', 'dev', name).catch(() => undefined);
+/** What an agent with our key left behind goes, its sessions are dead or soon will be; what is somebody else's stays. */
+async function removeOurs(name: string, publicKey: string): Promise<void> {
+  const found = await ip('link', 'show', 'dev', name).catch(() => undefined);
   if (found === undefined) return;
-  if (!/\b(wireguard|tun)\b/.test(found.stdout)) {
-    const advice = 'give the overlay another one (`overlay.interface`)';
-    throw new OverlayUnavailable(`${name} is there already, and no WireGuard interface: ${advice}`);
+  const key = (await wg('show', name, 'public-key').catch(() => undefined))?.stdout.trim();
+  // One without a key carries nothing: its agent ended between two commands.
+  if (key !== publicKey && key !== '(none)') {
+    const advice = 'give the overlay another name (`overlay.interface`), or take that interface away';
+    throw new OverlayUnavailable(`there is an interface ${name} already, and it is not the overlay's: ${advice}`);
   }
   await ip('link', 'delete', 'dev', name);
 }

@@ -41,24 +41,32 @@ export class Overlay implements AsyncDisposable {
   readonly #deps: OverlayDeps;
   readonly #options: Required<Pick<OverlayOptions, 'lookMs'>> & OverlayOptions;
   readonly #over = new AbortController();
-  readonly #running: Promise<void>;
+  #running: Promise<void> = Promise.resolve();
   #interface: WireguardInterface;
   #trials: ReadonlyMap<string, Trial> = new Map();
   #wake: () => void = () => undefined;
   #woken = false;
+  /** The interface is gone, without our doing. */
+  #lost = false;
   #forwards = false;
 
   private constructor(deps: OverlayDeps, options: OverlayOptions, made: WireguardInterface) {
     this.#deps = deps;
     this.#options = { lookMs: 5_000, ...options };
     this.#interface = made;
-    this.#running = this.#run();
+    this.#watch();
   }
 
   /** The interface is as planned when it resolves. Rejects with `OverlayUnavailable` and `CommandFailed`. */
   static async open(deps: OverlayDeps, options: OverlayOptions): Promise<Overlay> {
     const overlay = new Overlay(deps, options, await WireguardInterface.open(options, deps));
-    await overlay.#apply();
+    try {
+      await overlay.#apply();
+    } catch (error) {
+      await overlay[Symbol.asyncDispose]();
+      throw error;
+    }
+    overlay.#running = overlay.#run();
     return overlay;
   }
 
@@ -85,10 +93,10 @@ export class Overlay implements AsyncDisposable {
     const { signal } = this.#over;
     const { log } = this.#deps;
     while (!signal.aborted) {
-      const lost = await this.#rest();
+      await this.#rest();
       if (signal.aborted) return;
       try {
-        if (lost) await this.#reopen();
+        if (this.#lost) await this.#reopen();
         await this.#apply();
       } catch (error) {
         log.error('overlay interface is not as it should be', { interface: this.#interface.name, error });
@@ -97,18 +105,26 @@ export class Overlay implements AsyncDisposable {
     }
   }
 
-  /** Until there is something to look at; true when the interface is gone. */
-  async #rest(): Promise<boolean> {
-    const woken = Promise.withResolvers<false>();
-    this.#wake = () => woken.resolve(false);
-    if (this.#woken || this.#over.signal.aborted) woken.resolve(false);
-    const timer = setTimeout(woken.resolve, this.#options.lookMs, false).unref();
-    const lost = await Promise.race([woken.promise, this.#interface.gone.then(() => true)]);
+  /** Until there is something to look at. */
+  async #rest(): Promise<void> {
+    const woken = Promise.withResolvers<void>();
+    this.#wake = woken.resolve;
+    if (this.#woken || this.#lost || this.#over.signal.aborted) woken.resolve();
+    const timer = setTimeout(woken.resolve, this.#options.lookMs).unref();
+    await woken.promise;
     clearTimeout(timer);
     if (this.#woken)
       await delay(SETTLE_MS, undefined, { signal: this.#over.signal, ref: false }).catch(() => undefined);
     this.#woken = false;
-    return lost;
+  }
+
+  #watch(): void {
+    const watched = this.#interface;
+    void watched.gone.then(() => {
+      if (this.#interface !== watched) return;
+      this.#lost = true;
+      this.#wake();
+    });
   }
 
   async #forward(): Promise<void> {
@@ -126,6 +142,8 @@ export class Overlay implements AsyncDisposable {
     this.#trials = new Map();
     this.#forwards = false;
     this.#interface = await WireguardInterface.open(this.#options, this.#deps);
+    this.#lost = false;
+    this.#watch();
   }
 
   async #apply(): Promise<void> {

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { MemberLine, OverlayLine } from '../../src/admin/results.ts';
 import { missingRequirements } from '../../src/lab/requirements.ts';
@@ -87,6 +89,32 @@ describe('the overlay of a site', { skip, timeout: 120_000 }, () => {
     process.kill(Number(before), 'SIGKILL');
     const address = await addresses();
     await until(async () => ![before, ''].includes(await pids()), 'another process');
+    await until(() => machines.reaches('alpha', address['beta']), 'beta is back');
+  });
+
+  it('an interface that is somebody else’s is left alone, and the agent goes on without one', async () => {
+    await machines.down('beta');
+    const beta = machines.namespace('beta');
+    const name = interfaceOf('beta');
+    const env = { ...process.env, WG_I_PREFER_BUGGY_USERSPACE_TO_POLISHED_KMOD: '1' };
+    const foreign = beta.spawn(['wireguard-go', '--foreground', name], { env, stdio: 'ignore' });
+    const key = join(machines.folder, 'foreign.key');
+    await writeFile(key, `${Buffer.alloc(32, 7).toString('base64')}\n`, { mode: 0o600 });
+    const keyed = async () =>
+      (await machines
+        .namespace('beta')
+        .run(['wg', 'set', name, 'private-key', key])
+        .catch(() => false)) !== false;
+    await until(keyed, 'the foreign interface');
+    await machines.up('beta');
+    const status = await machines.json<OverlayLine>('beta', 'overlay', 'status');
+    assert.equal(status.state, 'missing');
+    assert.match(status.why ?? '', new RegExp(`an interface ${name} already.*overlay\\.interface`));
+    assert.match((await beta.run(['wg', 'show', name, 'public-key'])).stdout, /=$/m, 'it is still there');
+    await machines.down('beta');
+    foreign.kill('SIGKILL');
+    await machines.up('beta');
+    const address = await addresses();
     await until(() => machines.reaches('alpha', address['beta']), 'beta is back');
   });
 

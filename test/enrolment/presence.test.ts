@@ -142,6 +142,19 @@ suite('presence', () => {
     assert.equal(await ask(issuerId.peerId, 'certificate/renew', options), undefined, 'of no member');
   });
 
+  test('who may admit and is revoked makes itself no new certificates', async (t) => {
+    const { enable, start } = await scene(t);
+    await enable(issuerId, 'edge');
+    const one = await start(issuerId);
+    await until(() => one.members.binding(issuerId.peerId) !== undefined);
+    await one.presence.sync.say(fleet.revoke(issuerId.peerId).bytes);
+    const known = [...one.members.statements()];
+    // A certificate of the same second would be the same one.
+    await new Promise((resolve) => setTimeout(resolve, 1_200));
+    assert.deepEqual([...one.members.statements()], known);
+    assert.equal(one.membership.own, undefined);
+  });
+
   test('parts from whose time is over, who is revoked, and whose issuer is one no more', async (t) => {
     const { network, enrol, start } = await scene(t);
     const from = nowSeconds() - 10;
