@@ -98,23 +98,14 @@ export class MemberSync implements AsyncDisposable {
 
   /** Statements that somebody carried here: how many were news, which are on disk when it resolves, and how many count not. */
   async take(statements: readonly Uint8Array[]): Promise<{ readonly news: number; readonly refused: number }> {
-    const { members, store } = this.#deps;
-    let [news, refused] = [0, 0];
-    for (const [index, bytes] of statements.entries()) {
-      if (index % BATCH === BATCH - 1) await turn(undefined, { signal: this.#over.signal });
-      try {
-        const change = members.hear(bytes);
-        if (change === undefined) continue;
-        news += 1;
-        this.#changed(change);
-        if (news <= MAX_PASSED_ON) this.#announce(bytes);
-      } catch (error) {
-        if (!(error instanceof StatementRefused)) throw error;
-        refused += 1;
-      }
-    }
-    await store.flush();
-    return { news, refused };
+    let refused = 0;
+    const news = await this.#takeEach(statements, () => {
+      refused += 1;
+      return true;
+    });
+    await this.#deps.store.flush();
+    for (const bytes of news.slice(0, MAX_PASSED_ON)) this.#announce(bytes);
+    return { news: news.length, refused };
   }
 
   /** `members` heard something elsewhere. */
@@ -171,22 +162,32 @@ export class MemberSync implements AsyncDisposable {
 
   /** Resolves to those that were news. */
   async #hear(statements: readonly Uint8Array[], from: string): Promise<Uint8Array[]> {
-    const { members, log, blame } = this.#deps;
+    const { log, blame } = this.#deps;
+    return await this.#takeEach(statements, (error) => {
+      log.debug('statement refused', { peer: from, reason: error.reason, error });
+      // The other reasons may come of another trust list than ours, at either end.
+      const lie = error.reason === 'malformed' || error.reason === 'signature';
+      if (lie) blame(from);
+      return !lie;
+    });
+  }
+
+  /** @param goOn asked about each that does not count @returns those that were news */
+  async #takeEach(
+    statements: readonly Uint8Array[],
+    goOn: (error: StatementRefused) => boolean,
+  ): Promise<Uint8Array[]> {
     const news: Uint8Array[] = [];
     for (const [index, bytes] of statements.entries()) {
       if (index % BATCH === BATCH - 1) await turn(undefined, { signal: this.#over.signal });
       try {
-        const change = members.hear(bytes);
+        const change = this.#deps.members.hear(bytes);
         if (change === undefined) continue;
         news.push(bytes);
         this.#changed(change);
       } catch (error) {
         if (!(error instanceof StatementRefused)) throw error;
-        log.debug('statement refused', { peer: from, reason: error.reason, error });
-        // The other reasons may come of another trust list than ours, at either end.
-        if (error.reason !== 'malformed' && error.reason !== 'signature') continue;
-        blame(from);
-        return news;
+        if (!goOn(error)) break;
       }
     }
     return news;
