@@ -47,7 +47,10 @@ export async function join(
   const root = Buffer.from(admission.root);
   const trust = await believe(data, root, admission, { log, signal });
   const members = new Members({ trust: readTrustList(trust), now: () => Date.now() / 1000 });
-  for (const bytes of admission.statements) hear(members, bytes, log);
+  const files = fleetFiles(data);
+  const store = new MemberStore(files.members, { log });
+  // Who joins again forgets nothing, least of all who was revoked.
+  for (const bytes of [...(await store.read()), ...admission.statements]) hear(members, bytes, log);
   const certificate = members.member(identity.peerId);
   if (certificate === undefined) {
     const why = members.fault(identity.peerId) ?? 'not there';
@@ -56,9 +59,7 @@ export async function join(
       `the issuer answered, but this machine's certificate is ${why}: see its log`,
     );
   }
-  const files = fleetFiles(data);
   await mkdir(dirname(files.root), { recursive: true, mode: 0o700 });
-  const store = new MemberStore(files.members, { log });
   store.keep(() => members.statements());
   await store.flush();
   await durableDisk.replace(files.root, root);

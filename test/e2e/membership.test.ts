@@ -128,6 +128,14 @@ describe('membership by certificate', { skip, timeout: 150_000 }, () => {
     const news = await machines.json<CourierNews>('second', 'fleet', 'courier', 'import', file);
     assert.deepEqual([news.news > 0, news.refused], [true, 0]);
     await machines.untilPeers('second', []);
+    await machines.down('second');
+    await machines.up('first');
+    await machines.json('second', 'join', await machines.invite('first'));
+    await machines.down('first');
+    await machines.up('second');
+    const { members } = await machines.json<{ members: MemberLine[] }>('second', 'fleet', 'ls');
+    const states = members.flatMap(({ name, state }) => (['third', 'fourth'].includes(name) ? [state] : []));
+    assert.deepEqual(states, ['revoked', 'revoked'], 'who joins again forgets nothing');
     const again = await machines.json<CourierNews>('second', 'fleet', 'courier', 'import', file);
     assert.deepEqual(again, { metadata: false, news: 0, refused: 0 });
     assert.equal((await machines.run('second', 'fleet', 'courier', 'import', '/etc/hosts')).code, 2);
