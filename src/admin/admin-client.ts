@@ -61,6 +61,7 @@ export class AdminClient implements Operations {
   overlay = this.#asking('overlay');
   overlayExport = this.#asking('overlayExport');
   courierImport = this.#asking('courierImport');
+  ping = this.#asking('ping');
   revoke = this.#asking('revoke');
   renew = this.#asking('renew');
 

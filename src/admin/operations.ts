@@ -11,6 +11,7 @@ import type {
   OverlayLine,
   PeerLine,
   PendingLine,
+  PingLine,
   PinLine,
   PublishResult,
   RatesLine,
@@ -75,6 +76,8 @@ export const operationInputs = {
   }),
   status: z.strictObject({}),
   peers: z.strictObject({}),
+  /** Names or peer ids; all that are connected when absent. */
+  ping: z.strictObject({ members: z.array(z.string().min(1).max(128)).min(1).max(256).optional() }),
   ls: z.strictObject({}),
   pin: z.strictObject({ cid, name: pinName.optional() }),
   unpin: z.strictObject({ name: pinName }),
@@ -141,6 +144,8 @@ export interface Operations {
   get(input: OperationInput<'get'>, options: ReadOptions): Promise<GetResult>;
   status(input: OperationInput<'status'>, options: OperationOptions): Promise<StatusResult>;
   peers(input: OperationInput<'peers'>, options: OperationOptions): Promise<{ readonly peers: readonly PeerLine[] }>;
+  /** Asks members for one chunk each. Who is not reached is in the result, and is no failure of the operation. */
+  ping(input: OperationInput<'ping'>, options: OperationOptions): Promise<{ readonly pings: readonly PingLine[] }>;
   /** Channels with their artifacts, and pins. */
   ls(input: OperationInput<'ls'>, options: OperationOptions): Promise<LsResult>;
   pin(input: OperationInput<'pin'>, options: OperationOptions): Promise<PinLine>;

@@ -35,6 +35,12 @@ export interface PeerLine {
   readonly connected: boolean;
   readonly address?: string;
   readonly rttMs?: number;
+  /**
+   * How it is reached while it is connected: on the segment or at another address of its own (lan, wan), by the overlay
+   * from interface to interface, or by the overlay through the gateway `via`.
+   */
+  readonly path?: 'lan' | 'wan' | 'overlay' | 'gateway';
+  readonly via?: string;
   /** What chunk bytes travel by; absent while it is not connected. */
   readonly lane?: 'stream' | 'tls' | 'plain';
   readonly bytesIn: number;
@@ -168,6 +174,17 @@ export interface MemberLine {
   readonly self: boolean;
 }
 
+/** What came of asking one member for one chunk. */
+export interface PingLine extends Pick<PeerLine, 'peerId' | 'name' | 'site' | 'path' | 'via' | 'address' | 'lane'> {
+  /** none: it has none of the chunks that it was asked for; unreachable: it was not reached, `why` says the rest. */
+  readonly outcome: 'chunk' | 'none' | 'unreachable';
+  readonly why?: string;
+  /** The chunk, verified, its bytes, and milliseconds from the question to the last of them. */
+  readonly cid?: string;
+  readonly bytes?: number;
+  readonly ms?: number;
+}
+
 export interface CourierResult {
   /** Bytes written. */
   readonly size: number;
@@ -223,8 +240,10 @@ export interface OverlayPeerLine {
   readonly handshakeAt?: string;
   readonly bytesIn: number;
   readonly bytesOut: number;
-  /** direct: a handshake within three minutes. */
-  readonly path: 'direct' | 'none';
+  /** A handshake within three minutes, and the peer is of this site (lan) or of another (direct); else none. */
+  readonly path: 'lan' | 'direct' | 'none';
+  /** Other sites that are reached through this gateway. */
+  readonly carries?: readonly string[];
 }
 
 export interface LsResult {

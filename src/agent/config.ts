@@ -77,8 +77,8 @@ const configSchema = z.strictObject({
         .string()
         .regex(/^[a-z0-9][a-z0-9.-]{0,14}$/i, 'is 1 to 15 of a-z, 0-9, dots and dashes')
         .default('bootmesh0'),
-      /** UDP. */
-      port: z.int().min(1).max(65535).default(51820),
+      /** UDP. @default 51820 with `endpoints`, else one of the node's own */
+      port: z.int().min(1).max(65535).optional(),
       /** Bytes. IPv6 needs 1280. */
       mtu: z.int().min(1280).max(9000).default(1420),
       /** Seconds between packets to silent peers of other sites: 25 keeps the mappings of most NATs open. 0: none. */

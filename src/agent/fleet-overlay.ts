@@ -7,12 +7,15 @@ import { fleetNetwork, siteNetwork } from '../fleet/overlay-address.ts';
 import { CommandFailed } from '../host/command.ts';
 import type { Log } from '../observe/log.ts';
 import { parseCidr } from '../overlay/cidr.ts';
+import type { InterfaceDump } from '../overlay/dump.ts';
 import { inOrderOfReach } from '../overlay/endpoint-order.ts';
 import { OverlayUnavailable } from '../overlay/interface.ts';
 import type { SecretKey, WireGuardNetwork } from '../overlay/network.ts';
 import { Overlay } from '../overlay/overlay.ts';
 import { type OverlayMember, type PlannedPeer, planPeers } from '../overlay/peer-plan.ts';
+import { isAlive } from '../overlay/session.ts';
 import type { Config } from './config.ts';
+import { DirectWays, type Exchanging } from './direct-ways.ts';
 
 interface Deps {
   readonly config: Pick<Config, 'overlay'>;
@@ -20,8 +23,17 @@ interface Deps {
   readonly log: Log;
 }
 
-/** A packet was authenticated within this time: the way to the peer is open. Seconds. */
-const OPEN_S = 180;
+/** How what is exchanged with a member travels. */
+export interface MemberPath {
+  /** overlay: from our WireGuard interface to the member's; gateway: through that of another. */
+  readonly path: 'overlay' | 'gateway';
+  /** The gateway's name. */
+  readonly via?: string;
+}
+
+/** What is forwarded to a node, where something is. */
+const USUAL_PORT = 51820;
+const OWN_PORTS = 4096;
 /** A laptop is mostly behind some NAT. */
 const DEVICE_KEEPALIVE_S = 25;
 
@@ -34,6 +46,9 @@ export class FleetOverlay implements AsyncDisposable {
   readonly #fleetId: Buffer;
   #overlay: Overlay | undefined;
   #missing: string | undefined;
+  /** Undefined until the swarm is there. */
+  #ways: DirectWays | undefined;
+  #planned: readonly PlannedPeer[] = [];
 
   private constructor(deps: Deps, fleetId: Buffer) {
     this.#deps = deps;
@@ -44,7 +59,7 @@ export class FleetOverlay implements AsyncDisposable {
   static async open(deps: Deps): Promise<FleetOverlay | undefined> {
     const { config, membership, log } = deps;
     const { own, certified } = membership;
-    const { mode, interface: name, port, mtu, keepalive } = config.overlay;
+    const { mode, interface: name, mtu, keepalive } = config.overlay;
     if (mode === 'off') return undefined;
     if (own === undefined || certified === undefined) {
       log.warn('no overlay: this node has no certificate', { advice: 'join a fleet: bootmesh join TOKEN' });
@@ -53,7 +68,7 @@ export class FleetOverlay implements AsyncDisposable {
     const fleetId = Buffer.from(certified.members.trust.fleetId, 'hex');
     const overlay = new FleetOverlay(deps, fleetId);
     const options = {
-      ...{ name, driver: mode, port, mtu },
+      ...{ name, driver: mode, port: overlay.#port, mtu },
       keepalive: { near: 0, far: keepalive },
       keyFile: certified.wireguardKey.file,
       publicKey: certified.wireguardKey.publicKey,
@@ -63,7 +78,7 @@ export class FleetOverlay implements AsyncDisposable {
     try {
       overlay.#overlay = await Overlay.open(
         {
-          plan: () => overlay.#plan(),
+          plan: (dump) => overlay.#plan(dump),
           isGateway: () => membership.own?.roles.includes('gateway') === true,
           log: log.with({ room: 'overlay' }),
         },
@@ -75,6 +90,25 @@ export class FleetOverlay implements AsyncDisposable {
       log.error('no overlay: this node is reached on its segment alone', { error });
     }
     return overlay;
+  }
+
+  /** From now on those that the swarm exchanges with are met directly where that can be, and lost gateways are known. */
+  follow(swarm: Exchanging): void {
+    this.#ways = new DirectWays({ ...this.#deps, swarm, onNews: () => this.update() });
+    this.update();
+  }
+
+  /** Undefined for members that are not reached by the overlay. */
+  pathTo(peerId: string): MemberPath | undefined {
+    const member = this.#deps.membership.certified?.members.member(peerId);
+    if (member === undefined || this.#overlay === undefined) return undefined;
+    const having = (block: string) => this.#planned.find(({ allowedIps }) => allowedIps.includes(block));
+    if (having(`${member.address}/128`)?.publicKey === member.wireguardKey) return { path: 'overlay' };
+    const number = this.#deps.membership.certified?.members.trust.sites[member.site];
+    const carrier = number === undefined ? undefined : having(siteNetwork(this.#fleetId, number));
+    if (carrier === undefined) return undefined;
+    const via = this.#byKey().get(carrier.publicKey)?.name;
+    return { path: 'gateway', ...(via !== undefined && { via }) };
   }
 
   /** The /48 of the fleet. */
@@ -96,11 +130,11 @@ export class FleetOverlay implements AsyncDisposable {
   /** Where other members may send WireGuard's packets: what is configured, then this machine's own addresses. */
   endpoints(): string[] {
     if (this.#overlay === undefined) return [];
-    const { port, endpoints } = this.#deps.config.overlay;
+    const port = this.#port;
     const own = this.#interfaces()
       .toSorted((a, b) => a.family.localeCompare(b.family))
       .map(({ address, family }) => (family === 'IPv6' ? `[${address}]:${port}` : `${address}:${port}`));
-    return [...new Set([...endpoints, ...own])].slice(0, MAX_PLACES);
+    return [...new Set([...this.#deps.config.overlay.endpoints, ...own])].slice(0, MAX_PLACES);
   }
 
   /** Somebody joined, left or moved. */
@@ -116,13 +150,14 @@ export class FleetOverlay implements AsyncDisposable {
     const lines = peers.map((peer): OverlayPeerLine => {
       const { publicKey, handshakeAt, ...rest } = peer;
       const member = members.get(publicKey);
-      const open = handshakeAt !== undefined && Date.now() / 1000 - handshakeAt < OPEN_S;
+      const carries = this.#sitesBehind(peer.allowedIps);
       return {
         ...(member && { name: member.name, site: member.site, peerId: member.peerId }),
         publicKey,
         ...rest,
         ...(handshakeAt !== undefined && { handshakeAt: new Date(handshakeAt * 1000).toISOString() }),
-        path: open ? 'direct' : 'none',
+        path: !isAlive(peer) ? 'none' : member?.site === this.#deps.membership.own?.site ? 'lan' : 'direct',
+        ...(carries.length > 0 && { carries }),
       };
     });
     return { state: 'up', ...facts, peers: lines };
@@ -153,17 +188,34 @@ export class FleetOverlay implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#ways?.[Symbol.dispose]();
     await this.#overlay?.[Symbol.asyncDispose]();
   }
 
-  #plan(): PlannedPeer[] {
+  /**
+   * A NAT that does not have to tell two nodes apart leaves their ports as they are, and one that keeps ports can be
+   * met from both sides: so each node has its own, which follows from its key.
+   */
+  get #port(): number {
+    const { port, endpoints } = this.#deps.config.overlay;
+    if (port !== undefined) return port;
+    if (endpoints.length > 0) return USUAL_PORT;
+    const key = Buffer.from(this.#deps.membership.certified?.wireguardKey.publicKey ?? '', 'base64');
+    return USUAL_PORT + (key.length < 2 ? 0 : key.readUInt16BE(0) % OWN_PORTS);
+  }
+
+  #plan(dump: InterfaceDump): readonly PlannedPeer[] {
     const { own, certified } = this.#deps.membership;
     if (own === undefined || certified === undefined) return [];
-    return this.#planFor(
-      own,
-      certified,
-      this.#interfaces().flatMap(({ cidr }) => cidr ?? []),
-    );
+    const around = this.#interfaces().flatMap(({ cidr }) => cidr ?? []);
+    const plan = this.#planFor(own, certified, around);
+    this.#planned = [...plan, ...(this.#ways?.look(plan, around, dump) ?? [])];
+    return this.#planned;
+  }
+
+  #sitesBehind(blocks: readonly string[]): string[] {
+    const sites = Object.entries(this.#deps.membership.certified?.members.trust.sites ?? {});
+    return sites.flatMap(([site, number]) => (blocks.includes(siteNetwork(this.#fleetId, number)) ? [site] : []));
   }
 
   /** @param around networks that the node is on */
@@ -173,9 +225,14 @@ export class FleetOverlay implements AsyncDisposable {
     const certificates = members.members;
     const all = certificates.map((one) => memberOf(one, networks, members.binding(one.peerId)?.endpoints));
     const since = new Map(certificates.map((one) => [one.wireguardKey, one.since]));
-    // Of several gateways, the earliest member.
+    const down = new Set(
+      certificates.filter(({ peerId }) => this.#ways?.isDown(peerId)).map((one) => one.wireguardKey),
+    );
+    // Of several gateways, the earliest member that is there: both ends of a way mostly see the same ones.
     const order = (a: OverlayMember, b: OverlayMember) =>
-      (since.get(a.publicKey) ?? 0) - (since.get(b.publicKey) ?? 0) || a.publicKey.localeCompare(b.publicKey);
+      Number(down.has(a.publicKey)) - Number(down.has(b.publicKey)) ||
+      (since.get(a.publicKey) ?? 0) - (since.get(b.publicKey) ?? 0) ||
+      a.publicKey.localeCompare(b.publicKey);
     return planPeers(memberOf(own, networks), all, order).map((peer) => ({
       ...peer,
       endpoints: inOrderOfReach(peer.endpoints, around),

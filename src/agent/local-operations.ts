@@ -22,6 +22,7 @@ import type {
   OverlayLine,
   PeerLine,
   PendingLine,
+  PingLine,
   PinLine,
   PublishResult,
   RatesLine,
@@ -50,6 +51,7 @@ import {
 } from './fleet-operations.ts';
 import { importArtifact } from './import-artifact.ts';
 import { type MeshNode, repositoryOf } from './node.ts';
+import { peerLines, pingMembers } from './ping.ts';
 import { releasePin } from './release-pin.ts';
 
 interface Deps {
@@ -193,11 +195,15 @@ export class LocalOperations implements Operations {
   }
 
   async peers(): Promise<{ readonly peers: readonly PeerLine[] }> {
-    const peers = this.#node.swarm.peers().map(({ bannedUntil, ...peer }) => ({
-      ...peer,
-      ...(bannedUntil !== undefined && { bannedUntil: new Date(bannedUntil).toISOString() }),
-    }));
-    return { peers };
+    return { peers: peerLines(this.#node) };
+  }
+
+  async ping(
+    input: OperationInput<'ping'>,
+    options: OperationOptions,
+  ): Promise<{ readonly pings: readonly PingLine[] }> {
+    if (this.#deps.running === undefined) throw notRunning(this.#deps.data);
+    return await pingMembers(this.#node, input, options);
   }
 
   async ls(): Promise<LsResult> {

@@ -121,6 +121,7 @@ export class MeshNode implements AsyncDisposable {
     const swarm = stack.use(
       await openSwarm({ config, log, metrics, store, roster, membership, overlay, identity, description, background }),
     );
+    overlay?.follow(swarm);
     artifacts = new Artifacts({ store, swarm, log });
     const parts = { identity, member, roster, store, swarm, artifacts, keys, membership, overlay, background };
     if (trustRoot === undefined) {

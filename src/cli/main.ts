@@ -8,7 +8,7 @@ import { addJoin } from './join.ts';
 import { addLab } from './lab.ts';
 import { addLs } from './ls.ts';
 import { addOverlay } from './overlay.ts';
-import { addPeers } from './peers.ts';
+import { addPeers, addPing } from './peers.ts';
 import { addGc, addPin, addUnpin } from './pin.ts';
 import { addPublish } from './publish.ts';
 import { exitCodes } from './session.ts';
@@ -40,7 +40,20 @@ const program = new Command('bootmesh')
   .showHelpAfterError('(--help says more)')
   .addHelpText('after', EXIT_CODES);
 
-for (const add of [addUp, addId, addPublish, addGet, addStatus, addPeers, addLs, addPin, addUnpin, addGc, addVerify]) {
+for (const add of [
+  addUp,
+  addId,
+  addPublish,
+  addGet,
+  addStatus,
+  addPeers,
+  addPing,
+  addLs,
+  addPin,
+  addUnpin,
+  addGc,
+  addVerify,
+]) {
   add(program);
 }
 addImage(program);

@@ -104,10 +104,19 @@ function describeOverlay({ state, why, peers = [], ...own }: OverlayLine): strin
   return [first, ...peers.map(describeMember)].join('\n');
 }
 
-function describeMember({ name = '?', site = '?', path, endpoint, handshakeAt, ...peer }: OverlayPeerLine): string {
+function describeMember({
+  name = '?',
+  site = '?',
+  path,
+  endpoint,
+  handshakeAt,
+  carries = [],
+  ...peer
+}: OverlayPeerLine) {
   const traffic = `${formatBytes(peer.bytesIn)} in, ${formatBytes(peer.bytesOut)} out`;
   const seen = handshakeAt === undefined ? 'no handshake yet' : `handshake ${handshakeAt.slice(0, 19)}Z`;
-  return `${name.padEnd(12)} ${site}  ${path}  ${peer.allowedIps.join(', ')}  ${endpoint ?? 'no endpoint'}  ${seen}  ${traffic}`;
+  const way = carries.length === 0 ? path : `${path}, carries ${carries.join(', ')}`;
+  return `${name.padEnd(12)} ${site}  ${way}  ${peer.allowedIps.join(', ')}  ${endpoint ?? 'no endpoint'}  ${seen}  ${traffic}`;
 }
 
 function describe({ interface: own, peers }: WireGuardNetwork): string {

@@ -72,6 +72,12 @@ export class Blocks implements ChunkSource {
     return found?.bytes;
   }
 
+  /** From one peer alone. */
+  async from(link: Link, cid: CID, { signal }: GetOptions): Promise<Uint8Array | undefined> {
+    const { down } = this.#deps;
+    return (await askInTurn({ cid, like: undefined }, [link], { down, alone: true }, signal))?.bytes;
+  }
+
   /** Whom to ask, the likeliest first, without those that were asked. */
   #inOrder(asked: ReadonlySet<Link>): Link[] {
     const left = { ...MOST_ASKED };

@@ -1,6 +1,7 @@
 import type { InterfaceDump, PeerDump } from './dump.ts';
 import type { PeerSetting } from './interface.ts';
 import type { PlannedPeer } from './peer-plan.ts';
+import { isAlive } from './session.ts';
 
 /** What is remembered of a peer between two looks at the interface. */
 export interface Trial {
@@ -30,8 +31,6 @@ export interface DifferenceOptions {
   readonly time: number;
 }
 
-/** A session lives three minutes without a new handshake (WireGuard white paper, section 6.1: Reject-After-Time). */
-const SESSION_S = 180;
 /**
  * WireGuard begins a session when there is something to send, and a keepalive is something. Peers without one get this,
  * seconds: a node that comes back is reached at once, by those that still send to the session of before.
@@ -56,13 +55,13 @@ export function difference(
   for (const peer of plan) {
     const { publicKey, allowedIps } = peer;
     const found = present.get(publicKey);
-    const alive = found?.handshakeAt !== undefined && time - found.handshakeAt < SESSION_S;
+    const alive = isAlive(found, time);
     const tried = before.get(publicKey);
     const mayBegin = tried !== undefined || begun < atOnce;
     const trial = alive ? tried : mayBegin ? nextTrial(peer, found, tried, now) : undefined;
     if (trial !== undefined) trials.set(publicKey, trial);
     if (trial !== undefined && tried === undefined) begun += 1;
-    const kept = peer.far ? keepalive.far : keepalive.near;
+    const kept = peer.keepalive ?? (peer.far ? keepalive.far : keepalive.near);
     const wanted = alive || trial === undefined ? kept : kept || BEGIN_S;
     const moved = trial !== undefined && trial !== tried ? peer.endpoints[trial.candidate] : undefined;
     const setting: PeerSetting = {

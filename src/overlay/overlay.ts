@@ -1,13 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../observe/log.ts';
 import { difference, type Trial } from './difference.ts';
-import type { PeerDump } from './dump.ts';
+import type { InterfaceDump, PeerDump } from './dump.ts';
 import { type InterfaceOptions, WireguardInterface } from './interface.ts';
 import type { PlannedPeer } from './peer-plan.ts';
 
 export interface OverlayDeps {
-  /** Whom the interface is to know now. */
-  plan(): readonly PlannedPeer[];
+  /** Whom the interface is to know now that it is like this. */
+  plan(dump: InterfaceDump): readonly PlannedPeer[];
   /** This node is a gateway now. */
   isGateway(): boolean;
   readonly log: Log;
@@ -152,7 +152,7 @@ export class Overlay implements AsyncDisposable {
     const clocks = { now: performance.now(), time: Date.now() / 1000 };
     const { keepalive } = this.#options;
     const options = { keepalive, atOnce: AT_ONCE, ...clocks };
-    const { remove, set, trials } = difference(dump, this.#deps.plan(), this.#trials, options);
+    const { remove, set, trials } = difference(dump, this.#deps.plan(dump), this.#trials, options);
     if (remove.length > 0) await this.#interface.remove(remove);
     if (set.length > 0) await this.#interface.set(set);
     this.#trials = trials;

@@ -23,6 +23,8 @@ export interface PlannedPeer {
   readonly endpoints: readonly string[];
   /** It is of another site: what is between may forget the way back. */
   readonly far: boolean;
+  /** Seconds. @default what the interface has for near or far peers */
+  readonly keepalive?: number;
 }
 
 /** Of gateways, such as by since when they are members: of several that could carry packets, the first does. */

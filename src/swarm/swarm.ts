@@ -178,6 +178,12 @@ export class Swarm implements AsyncDisposable {
     }
   }
 
+  /** From this connected peer and no other, verified; undefined when it does not have it. */
+  async blockOf(peerId: string, cid: CID, { signal }: { readonly signal: AbortSignal }) {
+    const [link] = await this.#ready([peerId], signal);
+    return link && (await this.blocks.from(link, cid, { signal }));
+  }
+
   /** Chunks of one set, each fetched ahead of everything else; undefined when no peer has it. */
   source(set: ChunkSet): ChunkSource {
     return { get: (cid, { signal }) => this.#urgent(set, cid, signal) };
@@ -263,7 +269,10 @@ export class Swarm implements AsyncDisposable {
   }
 
   async #providers(cid: CID, signal: AbortSignal): Promise<Link[]> {
-    const peers = await this.#parts.providers.connect(cid, { signal });
+    return await this.#ready(await this.#parts.providers.connect(cid, { signal }), signal);
+  }
+
+  async #ready(peers: readonly string[], signal: AbortSignal): Promise<Link[]> {
     // A new connection's exchange stands a few round trips later.
     for (let n = 0; n < 40 && peers.some((peer) => !this.#exchange.links.get(peer)?.ready); n += 1) {
       signal.throwIfAborted();

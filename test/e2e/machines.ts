@@ -13,7 +13,7 @@ const PATIENCE_MS = 20_000;
 export class Machines implements AsyncDisposable {
   readonly folder: string;
   readonly #prefix: string;
-  readonly #namespaces: ReadonlyMap<string, Namespace>;
+  readonly #namespaces: Map<string, Namespace>;
   readonly #env: (name: string) => Record<string, string>;
   readonly #agents = new Map<string, CliProcess>();
   readonly #stack: AsyncDisposableStack;
@@ -21,7 +21,7 @@ export class Machines implements AsyncDisposable {
   private constructor(facts: {
     folder: string;
     prefix: string;
-    namespaces: ReadonlyMap<string, Namespace>;
+    namespaces: Map<string, Namespace>;
     env: (name: string) => Record<string, string>;
     stack: AsyncDisposableStack;
   }) {
@@ -74,11 +74,12 @@ export class Machines implements AsyncDisposable {
   }
 
   /**
-   * A router between a site's switch and the WAN, that hides the site behind 10.99.0.(200 + site).
+   * A router, `nat1` and so on, between a site's switch and the WAN, that hides the site behind 10.99.0.(200 + site).
    * @param ports kept: an endpoint that one sees, all reach (as far as they were sent something); random: none does
    */
   async addNat(site: number, ports: 'kept' | 'random'): Promise<void> {
     const namespace = this.#stack.use(await createNamespace(`${this.#prefix}nat${site}`));
+    this.#namespaces.set(`nat${site}`, namespace);
     const hub = new Namespace(`${this.#prefix}switch`);
     const inside = { namespace, interface: 'eth0', addresses: [`10.77.${9 + site}.254/24`] };
     await connect(inside, { namespace: hub, interface: `br${site}r`, bridge: `br${site}` });
@@ -89,6 +90,9 @@ export class Machines implements AsyncDisposable {
     await namespace.run(['nft', 'add table ip nat']);
     await namespace.run(['nft', 'add chain ip nat post { type nat hook postrouting priority 100 ; }']);
     await namespace.run(['nft', `add rule ip nat post oifname eth1 ${masquerade}`]);
+    // As routers do. One that answers strangers itself takes the port from the machine that is about to use it.
+    await namespace.run(['nft', 'add chain ip nat in { type filter hook input priority 0 ; }']);
+    await namespace.run(['nft', 'add rule ip nat in iifname eth1 ct state new drop']);
   }
 
   start(name: string, ...args: readonly string[]): CliProcess {

@@ -3,23 +3,25 @@ import { randomBytes } from 'node:crypto';
 import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import type { DeviceResult, MemberLine, OverlayLine } from '../../src/admin/results.ts';
+import { isDeepStrictEqual } from 'node:util';
+import type { DeviceResult, MemberLine, OverlayLine, PeerLine, PingLine } from '../../src/admin/results.ts';
 import { missingRequirements } from '../../src/lab/requirements.ts';
 import { Machines, until } from './machines.ts';
 
 const missing = await missingRequirements();
 const skip = missing.length > 0 && missing.join('; ');
-/** Two sites behind NATs, and one gateway that everybody can reach. */
+/** Three sites behind NATs, of which the third one's gives each packet another port, and a gateway that all can reach. */
 const PLACES = {
   centre: { site: 0, wan: true },
   left: { site: 1, wan: false },
   right: { site: 2, wan: false },
   wing: { site: 2, wan: false },
+  dark: { site: 3, wan: false },
   /** Has no agent. */
   laptop: { site: 1, wan: false },
 } as const;
 type Name = keyof typeof PLACES;
-const NAMES = ['centre', 'left', 'right', 'wing'] as const;
+const NAMES = ['centre', 'left', 'right', 'wing', 'dark'] as const;
 
 let machines: Machines;
 
@@ -34,38 +36,71 @@ before(async () => {
   });
   machines = await Machines.open('n', Object.keys(PLACES), env, (name) => PLACES[name as Name]);
   await machines.addNat(1, 'kept');
-  await machines.addNat(2, 'random');
+  await machines.addNat(2, 'kept');
+  await machines.addNat(3, 'random');
 });
 after(() => machines?.[Symbol.asyncDispose]());
+
+async function members(): Promise<MemberLine[]> {
+  return (await machines.json<{ members: MemberLine[] }>('centre', 'fleet', 'ls')).members;
+}
 
 describe('sites behind NATs', { skip, timeout: 120_000 }, () => {
   it('are reached through the fleet’s gateway, every node from every other, whatever the NAT does to ports', async () => {
     const keys = join(machines.folder, 'keys');
-    await machines.json('centre', 'fleet', 'init', 'natted', '--keys', keys, '--sites', 'centre,west,east');
+    await machines.json('centre', 'fleet', 'init', 'natted', '--keys', keys, '--sites', 'centre,west,east,north');
     await machines.up('centre', ['up', '--keys', keys]);
     await machines.json('centre', 'fleet', 'renew', '--roles', 'gateway');
     for (const [name, site] of [
       ['left', 'west'],
       ['right', 'east'],
       ['wing', 'east'],
+      ['dark', 'north'],
     ] as const) {
       await machines.join(name, 'centre', '--site', site, '--name', name);
     }
-    const { members } = await machines.json<{ members: MemberLine[] }>('centre', 'fleet', 'ls');
-    const address = new Map(members.map(({ name, self, address }) => [self ? 'centre' : name, address]));
+    const address = new Map((await members()).map(({ name, self, address }) => [self ? 'centre' : name, address]));
     for (const from of NAMES) {
       for (const to of NAMES)
         if (from !== to) await until(() => machines.reaches(from, address.get(to)), `${from} → ${to}`);
     }
-    const { peers = [] } = await machines.json<OverlayLine>('left', 'overlay', 'status');
-    assert.deepEqual(
-      peers.map(({ allowedIps }) => allowedIps.length),
-      [3],
-      'the gateway, with the two other sites behind it',
-    );
     const atCentre = await machines.json<OverlayLine>('centre', 'overlay', 'status');
     const seen = atCentre.peers?.map(({ endpoint = '' }) => endpoint.split(':')[0]).toSorted();
-    assert.deepEqual(seen, ['10.99.0.201', '10.99.0.202', '10.99.0.202'], 'both sites are seen as their routers');
+    assert.deepEqual(seen, ['10.99.0.201', '10.99.0.202', '10.99.0.202', '10.99.0.203'], 'all as their routers');
+  });
+
+  it('meet directly where both NATs keep ports, with one address for each, and through the gateway where not', async () => {
+    const expected: Record<string, Record<string, string>> = {
+      left: { centre: 'overlay', right: 'overlay', wing: 'overlay', dark: 'gateway centre' },
+      right: { centre: 'overlay', left: 'overlay', wing: 'lan', dark: 'gateway centre' },
+      dark: { centre: 'overlay', left: 'gateway centre', right: 'gateway centre', wing: 'gateway centre' },
+    };
+    const named = new Map((await members()).map(({ name, self }) => [name, self ? 'centre' : name]));
+    for (const [from, ways] of Object.entries(expected)) {
+      let found: Record<string, string> = {};
+      const met = async () => {
+        const { peers } = await machines.json<{ peers: PeerLine[] }>(from, 'peers');
+        const text = ({ path, via }: PeerLine) => (via === undefined ? `${path}` : `${path} ${named.get(via)}`);
+        found = Object.fromEntries(peers.map((peer) => [named.get(peer.name ?? '') ?? '', text(peer)]));
+        return isDeepStrictEqual(found, ways);
+      };
+      await until(met, `${from} reaches the others as it should`).catch(() => assert.deepEqual(found, ways));
+    }
+    const { peers = [] } = await machines.json<OverlayLine>('left', 'overlay', 'status');
+    // One without addresses is on trial still.
+    const open = peers.filter(({ allowedIps }) => allowedIps.length > 0);
+    const allowed = Object.fromEntries(open.map(({ name = '', allowedIps }) => [named.get(name), allowedIps.length]));
+    assert.deepEqual(allowed, { centre: 4, right: 1, wing: 1 }, 'the gateway has the three other sites behind it');
+  });
+
+  it('go on through the gateway when a direct way breaks', async () => {
+    await machines.namespace('nat2').run(['nft', 'add chain ip nat out { type filter hook forward priority 0 ; }']);
+    await machines.namespace('nat2').run(['nft', 'add rule ip nat out ip daddr 10.99.0.201 drop']);
+    const through = async () => {
+      const { peers } = await machines.json<{ peers: PeerLine[] }>('left', 'peers');
+      return peers.some(({ name, path, connected }) => name === 'wing' && connected && path === 'gateway');
+    };
+    await until(through, 'left reaches wing through the gateway', 40_000);
   });
 
   it('so is a laptop without an agent, by an exported configuration, until it is revoked', async () => {
@@ -103,9 +138,9 @@ describe('sites behind NATs', { skip, timeout: 120_000 }, () => {
     await laptop.ip('address', 'add', address, 'dev', name, 'nodad');
     await laptop.ip('link', 'set', 'dev', name, 'mtu', '1420', 'up');
     await laptop.ip('-6', 'route', 'add', `${device.address.split(':').slice(0, 3).join(':')}::/48`, 'dev', name);
-    const { members } = await machines.json<{ members: MemberLine[] }>('centre', 'fleet', 'ls');
+    const known = await members();
     const reachesAll = async () => {
-      const all = members
+      const all = known
         .filter(({ roles }) => !roles.includes('device'))
         .map((one) => machines.reaches('laptop', one.address));
       return (await Promise.all(all)).every(Boolean);
@@ -113,7 +148,7 @@ describe('sites behind NATs', { skip, timeout: 120_000 }, () => {
     await until(reachesAll, 'the laptop reaches every node');
     await machines.json('centre', 'fleet', 'revoke', 'laptop');
     await until(
-      async () => !(await machines.reaches('laptop', members[0]?.address)),
+      async () => !(await machines.reaches('laptop', known[0]?.address)),
       'and none when it is revoked',
       10_000,
     );
@@ -126,11 +161,19 @@ describe('sites behind NATs', { skip, timeout: 120_000 }, () => {
     await writeFile(file, bytes);
     await machines.json('centre', 'publish', '--channel', 'production', '--kernel', file, '--initramfs', file);
     const got = (name: Name) => join(machines.folder, `${name}.got`);
-    for (const name of ['left', 'right'] as const) {
+    for (const name of ['left', 'wing', 'dark'] as const) {
       const argv = ['get', 'production:kernel', '-o', got(name)];
       await until(async () => (await machines.run(name, ...argv)).code === 0, `the kernel at ${name}`);
       assert.ok((await readFile(got(name))).equals(bytes));
     }
+    const { pings } = await machines.json<{ pings: PingLine[] }>('left', 'ping', 'wing', 'dark');
+    assert.deepEqual(
+      pings.map(({ name, outcome }) => [name, outcome]),
+      [
+        ['wing', 'chunk'],
+        ['dark', 'chunk'],
+      ],
+    );
     await Promise.all(NAMES.map((name) => machines.down(name)));
   });
 });

@@ -55,6 +55,9 @@ export function fakeOperations(overrides: Partial<Operations> = {}): Operations 
     peers: async () => ({
       peers: [{ peerId, name: 'edge-2', site: 'edge', connected: true, bytesIn: 1, bytesOut: 2 }],
     }),
+    ping: async () => ({
+      pings: [{ peerId, name: 'edge-2', site: 'edge', outcome: 'chunk', path: 'lan', cid, bytes: 3, ms: 1.5 }],
+    }),
     ls: async () => ({
       channels: [{ channel: 'production', version: 7, held: 1, artifacts: [{ name: 'kernel', cid, size: 3 }] }],
       pins: [{ name: 'mine', cid, size: 3, held: 1 }],

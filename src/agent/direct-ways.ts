@@ -1,0 +1,121 @@
+import type { Certified, Membership } from '../enrolment/membership.ts';
+import type { Log } from '../observe/log.ts';
+import type { InterfaceDump } from '../overlay/dump.ts';
+import { openToAll } from '../overlay/endpoint-order.ts';
+import type { PlannedPeer } from '../overlay/peer-plan.ts';
+import { isAlive } from '../overlay/session.ts';
+import { type Companion, Shortcuts } from '../overlay/shortcuts.ts';
+import { type MemberQuestions, Whereabouts } from '../overlay/whereabouts.ts';
+
+/** The swarm, as far as the overlay must know with whom this node exchanges. */
+export interface Exchanging {
+  readonly documents: MemberQuestions;
+  /** Peer ids of all that are connected. */
+  connected(): string[];
+  readonly events: {
+    on(event: 'peer:connect' | 'peer:disconnect', listener: (event: { readonly peerId: string }) => void): unknown;
+  };
+}
+
+interface Deps {
+  readonly membership: Membership;
+  readonly swarm: Exchanging;
+  /** What `look` says may be another thing now. */
+  readonly onNews: () => void;
+  readonly log: Log;
+}
+
+/** While handshakes are awaited, the interface is looked at this often, milliseconds. */
+const SOON_MS = 500;
+/** A gateway that we were not connected to for so long is down, and another one carries; milliseconds. */
+const DOWN_MS = 15_000;
+
+/** What the swarm's connections tell the overlay: whom to meet directly, and which gateways are there. */
+export class DirectWays implements Disposable {
+  readonly #deps: Deps;
+  readonly #shortcuts = new Shortcuts();
+  readonly #whereabouts: Whereabouts;
+  /** Since when we are not connected to a gateway, by peer id; milliseconds of the monotonic clock. */
+  readonly #lost = new Map<string, number>();
+  #soon: NodeJS.Timeout | undefined;
+  /** What the interface was like when it was last looked at. */
+  #dump: InterfaceDump | undefined;
+
+  constructor(deps: Deps) {
+    this.#deps = deps;
+    const { swarm, onNews, log } = deps;
+    this.#whereabouts = new Whereabouts({
+      network: swarm.documents,
+      seen: (peerId, from) => this.#seen(peerId, from),
+      isGateway: (peerId) => this.#members?.member(peerId)?.roles.includes('gateway') === true,
+      onNews,
+      log,
+    });
+    for (const event of ['peer:connect', 'peer:disconnect'] as const) swarm.events.on(event, onNews);
+  }
+
+  /**
+   * The peers that there should be besides those of the plan.
+   * @param around networks that this node is on
+   */
+  look(plan: readonly PlannedPeer[], around: readonly string[], dump: InterfaceDump): PlannedPeer[] {
+    this.#dump = dump;
+    this.#watchGateways();
+    const clocks = { now: performance.now(), time: Date.now() / 1000 };
+    const peers = this.#shortcuts.look(this.#companions(plan, around), dump, clocks);
+    clearTimeout(this.#soon);
+    if (this.#shortcuts.pending) this.#soon = setTimeout(this.#deps.onNews, SOON_MS).unref();
+    return peers;
+  }
+
+  /** A gateway that is not there: others come before it. */
+  isDown(peerId: string): boolean {
+    const since = this.#lost.get(peerId);
+    return since !== undefined && performance.now() - since > DOWN_MS;
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#soon);
+    this.#whereabouts[Symbol.dispose]();
+  }
+
+  get #members(): Certified['members'] | undefined {
+    return this.#deps.membership.certified?.members;
+  }
+
+  /** Members of other sites that we exchange with, and that the plan has behind others. */
+  #companions(plan: readonly PlannedPeer[], around: readonly string[]): Companion[] {
+    const known = new Set(plan.map(({ publicKey }) => publicKey));
+    return this.#deps.swarm.connected().flatMap((peerId) => {
+      const member = this.#members?.member(peerId);
+      if (member === undefined || known.has(member.wireguardKey)) return [];
+      if (member.site === this.#deps.membership.own?.site) return [];
+      const said = openToAll(this.#members?.binding(peerId)?.endpoints ?? [], around);
+      const endpoints = [...new Set([...this.#whereabouts.of(peerId), ...said])];
+      return [{ publicKey: member.wireguardKey, address: member.address, endpoints }];
+    });
+  }
+
+  /** Where a packet of the member came from that was authenticated a moment ago; what its own site sees is of no use. */
+  #seen(peerId: string, from: string): string | undefined {
+    const [asked, asking] = [this.#members?.member(peerId), this.#members?.member(from)];
+    if (asked === undefined || asking === undefined || asked.site === asking.site) return undefined;
+    if (asked.site === this.#deps.membership.own?.site) return undefined;
+    const peer = this.#dump?.peers.find(({ publicKey }) => publicKey === asked.wireguardKey);
+    return isAlive(peer) ? peer?.endpoint : undefined;
+  }
+
+  #watchGateways(): void {
+    const { membership, swarm } = this.#deps;
+    const connected = new Set(swarm.connected());
+    const gateways = new Set(
+      this.#members?.members.filter(({ roles }) => roles.includes('gateway')).map(({ peerId }) => peerId),
+    );
+    gateways.delete(membership.own?.peerId ?? '');
+    for (const peerId of this.#lost.keys()) if (!gateways.has(peerId)) this.#lost.delete(peerId);
+    for (const peerId of gateways) {
+      if (connected.has(peerId)) this.#lost.delete(peerId);
+      else if (!this.#lost.has(peerId)) this.#lost.set(peerId, performance.now());
+    }
+  }
+}
