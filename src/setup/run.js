@@ -1,8 +1,9 @@
 // Makes a fresh clone runnable, then runs one thing in it with Node 26: `node src/setup/run.js demo|test|bench [ARG…]`.
 // Plain JavaScript for Node 20: this runs before anything is installed. A second run finds all done and costs nothing.
 import { spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
 import { constants } from 'node:os';
-import { delimiter, dirname } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ensureDebianPackages } from './debian-packages.js';
 import { ensureNpmPackages, nodeBinary } from './npm-packages.js';
@@ -10,13 +11,32 @@ import { ensureNpmPackages, nodeBinary } from './npm-packages.js';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const [task = '', ...args] = process.argv.slice(2);
 
-// Virtual machines and shaped links share two cores badly: files that use them run one after the other.
-const testFiles = (args.length > 0 ? args : ['test/**/*.test.ts']).filter((arg) => !arg.startsWith('-'));
-const testFlags = args.filter((arg) => arg.startsWith('-'));
+// Virtual machines, agents, swarms and shaped links share two cores badly: files that use them run one after the other,
+// after the rest, of which two share them well.
+const APART = ['boot', 'cli', 'e2e', 'exchange', 'lab', 'swarm'];
+const testing = (files, concurrency) => [
+  ...['--test', `--test-concurrency=${concurrency}`, '--test-timeout=300000'],
+  ...args.filter((arg) => arg.startsWith('-')),
+  ...files,
+];
+function tests() {
+  const named = args.filter((arg) => !arg.startsWith('-'));
+  if (named.length > 0) return [testing(named, 1)];
+  const folders = readdirSync(join(root, 'test'), { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && !APART.includes(entry.name))
+    .map(({ name }) => `test/${name}/**/*.test.ts`);
+  return [
+    testing([...folders, 'test/*.test.ts'], 2),
+    testing(
+      APART.map((folder) => `test/${folder}/**/*.test.ts`),
+      1,
+    ),
+  ];
+}
 const tasks = {
-  demo: ['src/demo/main.ts', ...args],
-  test: ['--test', '--test-concurrency=1', '--test-timeout=300000', ...testFlags, ...testFiles],
-  bench: ['bench/main.ts', ...args],
+  demo: () => [['src/demo/main.ts', ...args]],
+  test: tests,
+  bench: () => [['bench/main.ts', ...args]],
 };
 
 if (!(task in tasks)) {
@@ -31,10 +51,24 @@ const node = nodeBinary(root);
 const env = { ...process.env, PATH: `${dirname(node)}${delimiter}${process.env.PATH}` };
 // npm puts the Node that runs it here; children must not inherit a coverage or test context either.
 delete env.NODE_TEST_CONTEXT;
-const child = spawn(node, ['--disable-warning=ExperimentalWarning', ...tasks[task]], {
-  cwd: root,
-  stdio: 'inherit',
-  env,
-});
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
-child.on('exit', (code, signal) => process.exit(code ?? 128 + (constants.signals[signal] ?? 1)));
+let failed = 0;
+for (const run of tasks[task]()) {
+  const code = await exitOf(run);
+  if (code > 128) process.exit(code);
+  failed ||= code;
+}
+process.exit(failed);
+
+/** The exit code as a shell gives it. */
+function exitOf(run) {
+  const child = spawn(node, ['--disable-warning=ExperimentalWarning', ...run], { cwd: root, stdio: 'inherit', env });
+  const passOn = (signal) => child.kill(signal);
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+  for (const signal of signals) process.on(signal, passOn);
+  return new Promise((resolve) => {
+    child.on('exit', (code, signal) => {
+      for (const each of signals) process.off(each, passOn);
+      resolve(code ?? 128 + (constants.signals[signal] ?? 1));
+    });
+  });
+}
