@@ -6,6 +6,8 @@ export interface CommandOptions {
   readonly timeoutMs?: number;
   /** Bytes of output kept; a command that prints more is killed. @default 4 MiB */
   readonly maxOutput?: number;
+  /** What it reads from its standard input. @default nothing */
+  readonly input?: string;
 }
 
 export interface CommandOutput {
@@ -57,6 +59,8 @@ export function command(argv: readonly string[], options: CommandOptions = {}): 
         return reject(new CommandFailed(argv, exitCode, { stdout, stderr: said }, { cause: error }));
       },
     );
-    child.stdin?.end();
+    // It may end without reading: its exit code tells.
+    child.stdin?.on('error', () => {});
+    child.stdin?.end(options.input);
   });
 }

@@ -14,7 +14,7 @@ import { processRef } from './process.ts';
 import { assertRequirements } from './requirements.ts';
 import { type Counter, readCounter } from './shaping.ts';
 import { type Port, planTopology, type Topology } from './topology.ts';
-import { type MachineOptions, startMachine, type VirtualMachine } from './virtual-machine.ts';
+import { type MachineOptions, startMachine, type VirtualMachine } from '../machine/virtual-machine.ts';
 
 export interface LabOptions {
   /** The agent's program and first arguments, e.g. `[node, src/cli/main.ts, up]`; `--config <file>` is added. */
