@@ -8,6 +8,8 @@ export interface CommandOptions {
   readonly maxOutput?: number;
   /** What it reads from its standard input. @default nothing */
   readonly input?: string;
+  /** @default this process's own */
+  readonly env?: NodeJS.ProcessEnv;
 }
 
 export interface CommandOutput {
@@ -50,6 +52,7 @@ export function command(argv: readonly string[], options: CommandOptions = {}): 
         maxBuffer: options.maxOutput ?? 4 * 1024 * 1024,
         killSignal: 'SIGKILL',
         ...(options.signal && { signal: options.signal }),
+        ...(options.env && { env: options.env }),
       },
       (error, stdout, stderr) => {
         if (!error) return resolve({ stdout, stderr });

@@ -3,7 +3,7 @@ import { command } from '../host/command.ts';
 import type { Namespace } from './namespace.ts';
 
 /** Sites between which no packet passes: two that do not reach each other, or one that reaches nobody. */
-export type Cut = readonly [site: string, other?: string];
+export type Cut = readonly string[];
 
 /**
  * A NAT as most sites have one, pure; for nft. What goes out through `wan` has its address, and what nobody asked for
@@ -51,4 +51,43 @@ ${rules.map((rule) => `${rule}\n`).join('')}  }
 /** Rejects with `CommandFailed`. */
 export async function applyRules(namespace: Namespace, rules: string): Promise<void> {
   await command(['ip', 'netns', 'exec', namespace.name, 'nft', '-f', '-'], { input: rules });
+}
+
+/** What does not pass the switch of the WAN. */
+export class Firewall {
+  readonly #wan: Namespace;
+  readonly #portOf: (site: string) => string;
+  #cuts: readonly Cut[] = [];
+  #turns: Promise<unknown> = Promise.resolve();
+
+  /** @param portOf the switch's port to a site */
+  constructor(wan: Namespace, portOf: (site: string) => string) {
+    this.#wan = wan;
+    this.#portOf = portOf;
+  }
+
+  get cuts(): readonly Cut[] {
+    return this.#cuts;
+  }
+
+  /** Adds a cut; one that is there already is left alone. Rejects with `CommandFailed`. */
+  async cut(site: string, other?: string): Promise<void> {
+    const added: Cut = other === undefined ? [site] : [site, other].toSorted();
+    await this.#change((cuts) => (cuts.some((one) => one.join(' ') === added.join(' ')) ? cuts : [...cuts, added]));
+  }
+
+  /** Rejects with `CommandFailed`. */
+  async mend(): Promise<void> {
+    await this.#change(() => []);
+  }
+
+  async #change(change: (cuts: readonly Cut[]) => readonly Cut[]): Promise<void> {
+    const done = this.#turns.then(async () => {
+      const cuts = change(this.#cuts);
+      await applyRules(this.#wan, cutRules(cuts, this.#portOf));
+      this.#cuts = cuts;
+    });
+    this.#turns = done.catch(() => undefined);
+    await done;
+  }
 }

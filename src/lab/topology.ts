@@ -58,6 +58,8 @@ export interface Topology {
   readonly namespaces: readonly { readonly name: string; readonly bridge: boolean; readonly router: boolean }[];
   readonly cables: readonly (readonly [PlannedEnd, PlannedEnd])[];
   readonly routes: readonly PlannedRoute[];
+  /** Routers that hide what is behind them, and their interface to the WAN. */
+  readonly nats: readonly (Port & { readonly ports: Nat })[];
   readonly nodes: Readonly<Record<string, PlannedNode>>;
   readonly machines: Readonly<Record<string, PlannedMachine>>;
   /** Per site the interfaces whose counters say what its uplink carried. */
