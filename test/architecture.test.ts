@@ -54,7 +54,11 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
   image: { may: ['content', 'observe'], why: 'builds files from files' },
   release: { may: ['disk', 'content', 'schedule', 'observe'], why: 'decides by signatures, not by who brought them' },
   gateway: { may: ['content', 'observe'], why: 'serves names it is handed; routes come from the rooms they are about' },
-  lab: { may: ['host', 'fleet', 'observe'], why: 'builds what a fleet description describes, with any agent command' },
+  machine: { may: [], why: 'runs a virtual machine and reads its serial port; what it boots from, others build' },
+  lab: {
+    may: ['host', 'machine', 'fleet', 'enrolment', 'observe'],
+    why: 'builds what a fleet description describes, its certificates included, with any agent command',
+  },
   admin: {
     may: ['gateway', 'fleet', 'observe'],
     why: 'what an operator may ask of a node, and how it is asked; who does it is not its business',
@@ -85,7 +89,7 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
     why: 'introduces the rooms to each other; no one else does',
   },
   demo: {
-    may: ['admin', 'agent', 'fleet', 'image', 'lab', 'observe', 'release'],
+    may: ['admin', 'agent', 'fleet', 'image', 'lab', 'machine', 'observe', 'release'],
     why: 'shows the main job with the parts a user has',
   },
   cli: {

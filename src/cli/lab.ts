@@ -2,8 +2,9 @@ import { once } from 'node:events';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { OperationError } from '../admin/operations.ts';
-import type { LabEvent } from '../lab/lab.ts';
+import type { LabEvent, PowerCycle } from '../lab/lab.ts';
 import type { LabStatus } from '../lab/lab-control.ts';
+import type { LabVerb } from '../lab/lab-server.ts';
 import { addVerb, type Outcome, perform, type Session } from './session.ts';
 
 interface Where {
@@ -28,7 +29,7 @@ export function addLab(program: Command): void {
 
   addVerb(lab, 'up <file>', {
     summary: 'make the fleet of a description: namespaces, links, agents; until Ctrl-C',
-    examples: ['lab up peers/demo.yaml', 'lab up peers/demo.yaml --boot bare', 'lab up peers/demo.yaml --detach'],
+    examples: ['lab up peers/demo.yaml', 'lab up peers/demo.yaml --boot bare', 'lab up peers/two-sites.yaml --detach'],
   })
     .option('--directory <directory>', 'its state (default: /var/lib/bootmesh-lab/FLEET)')
     .option('--detach', 'return when it is up, and leave it up')
@@ -48,7 +49,12 @@ export function addLab(program: Command): void {
     },
   );
 
-  where(addVerb(lab, 'exec', { summary: 'run a program where a node is', examples: ['lab exec edge-1 -- ip addr'] }))
+  where(
+    addVerb(lab, 'exec', {
+      summary: 'run a program where a node is; bootmesh there speaks to the node’s own agent',
+      examples: ['lab exec edge-1 -- ip addr', 'lab exec laptop -- bootmesh fleet invite --site office'],
+    }),
+  )
     .argument('<node>')
     .argument('<command...>')
     .passThroughOptions()
@@ -62,6 +68,8 @@ export function addLab(program: Command): void {
       });
     });
 
+  addRequests(lab);
+
   where(addVerb(lab, 'down', { summary: 'take a lab down, in whatever state it is', examples: ['lab down'] }))
     .option('--keep-logs', 'leave stores and logs in its directory')
     .action(async (flags: Where & { keepLogs?: boolean }, command: Command) => {
@@ -71,6 +79,85 @@ export function addLab(program: Command): void {
         return { result: report, text: report.found ? `${report.directory} is down` : 'there was no lab' };
       });
     });
+}
+
+/** Verbs that the process that holds the lab up performs. */
+function addRequests(lab: Command): void {
+  where(
+    addVerb(lab, 'partition', {
+      summary: 'let no packet pass between two sites, or between one and all others; adds to earlier cuts',
+      examples: ['lab partition plant office', 'lab partition plant'],
+    }),
+  )
+    .argument('<site>')
+    .argument('[other]', 'what a third site carries between the two still passes (default: all others)')
+    .action(async (site: string, other: string | undefined, flags: Where, command: Command) => {
+      const args = other === undefined ? [site] : [site, other];
+      await request(command, flags, 'partition', args, (result) => describeCuts((result as Cuts).cuts));
+    });
+
+  where(
+    addVerb(lab, 'heal', {
+      summary: 'let all sites reach each other again',
+      examples: ['lab heal', 'lab heal --json'],
+    }),
+  ).action(async (flags: Where, command: Command) => {
+    await request(command, flags, 'heal', [], () => 'all sites reach each other');
+  });
+
+  where(
+    addVerb(lab, 'power-cycle', {
+      summary: 'kill all agents of a site at once, start them again, and wait until they are ready',
+      examples: ['lab power-cycle plant', 'lab power-cycle plant --json'],
+    }),
+  )
+    .argument('<site>')
+    .action(async (site: string, flags: Where, command: Command) => {
+      await request(command, flags, 'power-cycle', [site], (result) => {
+        const { nodes, milliseconds } = result as PowerCycle;
+        return `${site}: ${nodes.length} agents were killed, and all are ready again after ${(milliseconds / 1000).toFixed(1)} s`;
+      });
+    });
+
+  where(
+    addVerb(lab, 'start', {
+      summary: 'start a node’s agent: one that was stopped, or one that has joined just now',
+      examples: ['lab start office-3'],
+    }),
+  )
+    .argument('<node>')
+    .action(async (node: string, flags: Where, command: Command) => {
+      await request(
+        command,
+        flags,
+        'start',
+        [node],
+        (result) => `${node} is up, pid ${(result as { pid: number }).pid}`,
+      );
+    });
+
+  where(addVerb(lab, 'stop', { summary: 'stop a node’s agent', examples: ['lab stop plant-1'] }))
+    .argument('<node>')
+    .action(async (node: string, flags: Where, command: Command) => {
+      await request(command, flags, 'stop', [node], () => `${node} is stopped`);
+    });
+}
+
+type Cuts = Pick<LabStatus, 'cuts'>;
+
+async function request(
+  command: Command,
+  flags: Where,
+  verb: LabVerb,
+  args: string[],
+  text: (result: object) => string,
+): Promise<void> {
+  await perform(command, async (session) => {
+    const { labAsk } = await import('../lab/lab-control.ts');
+    const onEvent = (event: object) => session.note(sentenceOf(event as LabEvent));
+    const result = await labAsk(await labOf(flags), { verb, args }, { signal: session.signal, onEvent });
+    return { result, text: text(result) };
+  });
 }
 
 function where(command: Command): Command {
@@ -143,11 +230,19 @@ function describe(status: LabStatus): string {
   return [
     `lab ${status.fleet ?? ''} in ${status.directory}: ${status.state}`,
     ...status.nodes.map((node) => {
-      const addresses = [node.addresses.ipv4, node.addresses.ipv6].filter(Boolean).join(' ');
+      const addresses = [node.addresses.ipv4, node.addresses.ipv6, node.overlay].filter(Boolean).join(' ');
       return `  ${node.name.padEnd(12)} ${node.site}/${node.segment}  ${addresses}  ${pid(node)}  ${node.log}`;
     }),
     ...status.machines.map((machine) => `  ${machine.name.padEnd(12)} ${machine.segment}  ${pid(machine)}`),
+    ...(status.cuts.length > 0 ? [describeCuts(status.cuts)] : []),
   ].join('\n');
+}
+
+function describeCuts(cuts: Cuts['cuts']): string {
+  const each = cuts.map(([site, other]) =>
+    other === undefined ? `${site} reaches no other site` : `${site} and ${other} do not reach each other`,
+  );
+  return each.join('; ');
 }
 
 function sentenceOf(event: LabEvent): string {

@@ -1,6 +1,6 @@
 import { readDescription } from '../fleet/description.ts';
 import { DEMO_MARKER, DEMO_PROMPT } from '../image/demo-rootfs.ts';
-import type { VirtualMachine } from '../lab/virtual-machine.ts';
+import type { VirtualMachine } from '../machine/virtual-machine.ts';
 import type { Screen } from './screen.ts';
 import { Site } from './site.ts';
 import { logPositions, type Moment, readTimeline, servers } from './timeline.ts';

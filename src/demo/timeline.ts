@@ -1,6 +1,6 @@
 import { open, stat } from 'node:fs/promises';
 import type { Lab } from '../lab/lab.ts';
-import type { SerialLine } from '../lab/serial-console.ts';
+import type { SerialLine } from '../machine/serial-console.ts';
 
 /** One thing that happened while a machine booted. */
 export interface Moment {

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { dirname, join as path } from 'node:path';
-import type { Admission } from '../admission/door.ts';
 import { type DoorFacts, type KnockOptions, knock } from '../admission/knock.ts';
 import { machineIds } from '../admission/machine.ts';
 import { AdmissionRefused } from '../admission/refusal.ts';
@@ -15,7 +14,7 @@ import { StatementRefused } from '../fleet/statement.ts';
 import { readTrustList } from '../fleet/trust-list.ts';
 import { loadWireguardKey } from '../fleet/wireguard-key.ts';
 import type { Log } from '../observe/log.ts';
-import { DOCUMENT_BYTES, TIMESTAMP } from '../release/document.ts';
+import { DOCUMENT_BYTES, type ReadDocument, TIMESTAMP } from '../release/document.ts';
 import { Ledger } from '../release/ledger.ts';
 import { fleetOf } from '../release/trust-root.ts';
 import { fleetFiles } from './membership.ts';
@@ -45,15 +44,40 @@ export async function join(
     options,
   );
   const root = Buffer.from(admission.root);
-  const trust = await believe(data, root, admission, { log, signal });
+  const { statements, documents } = admission;
+  const read = async (document: string) => documents.get(document);
+  const certificate = await settle(data, identity.peerId, { root, statements, read }, { log, signal });
+  return { fleet: fleetOf(root).fleet, certificate };
+}
+
+/** What a new member is given. */
+export interface Welcome {
+  readonly root: Buffer;
+  /** All that is known of who belongs to the fleet, its own certificate among it. */
+  readonly statements: Iterable<Uint8Array>;
+  /** Of the fleet's signed metadata, by TUF's names. */
+  readonly read: ReadDocument;
+}
+
+/**
+ * Leaves in a data directory what makes its machine a member: all of it, once it is sure that the fleet's own keys and an
+ * issuer of theirs say so. Rejects with `AdmissionRefused`.
+ */
+export async function settle(
+  data: string,
+  peerId: string,
+  { root, statements, read }: Welcome,
+  { log, signal }: { readonly log: Log; readonly signal: AbortSignal },
+): Promise<Certificate> {
+  const trust = await believe(data, root, read, { log, signal });
   const members = new Members({ trust: readTrustList(trust), now: () => Date.now() / 1000 });
   const files = fleetFiles(data);
   const store = new MemberStore(files.members, { log });
   // Who joins again forgets nothing, least of all who was revoked.
-  for (const bytes of [...(await store.read()), ...admission.statements]) hear(members, bytes, log);
-  const certificate = members.member(identity.peerId);
+  for (const bytes of [...(await store.read()), ...statements]) hear(members, bytes, log);
+  const certificate = members.member(peerId);
   if (certificate === undefined) {
-    const why = members.fault(identity.peerId) ?? 'not there';
+    const why = members.fault(peerId) ?? 'not there';
     throw new AdmissionRefused(
       'malformed',
       `the issuer answered, but this machine's certificate is ${why}: see its log`,
@@ -63,7 +87,7 @@ export async function join(
   store.keep(() => members.statements());
   await store.flush();
   await durableDisk.replace(files.root, root);
-  return { fleet: fleetOf(root).fleet, certificate };
+  return certificate;
 }
 
 async function refuseOtherFleet(data: string, { rootDigest }: DoorFacts): Promise<void> {
@@ -78,14 +102,14 @@ async function refuseOtherFleet(data: string, { rootDigest }: DoorFacts): Promis
 async function believe(
   data: string,
   root: Buffer,
-  { documents }: Admission,
+  read: ReadDocument,
   { log, signal }: { readonly log: Log; readonly signal: AbortSignal },
 ): Promise<unknown> {
   const ledger = await Ledger.open({ log }, { directory: path(data, 'release'), trustRoot: root });
-  const timestamp = Buffer.from(documents.get(TIMESTAMP) ?? []);
+  const timestamp = Buffer.from((await read(TIMESTAMP, DOCUMENT_BYTES.timestamp)) ?? []);
   try {
     if (ledger.compare(timestamp) === 'newer') {
-      await ledger.advance(timestamp, async (document) => documents.get(document), signal);
+      await ledger.advance(timestamp, read, signal);
     }
   } catch (cause) {
     const advice = 'is the agent that gave out the token up to date, and this machine’s clock right?';

@@ -7,7 +7,9 @@ import { checkReferences } from './references.ts';
 import { descriptionSchema } from './schema.ts';
 
 export type Family = 'ipv4' | 'ipv6';
-export type Role = 'origin' | 'seed';
+export type Role = 'origin' | 'seed' | 'gateway';
+/** What a router that hides its site does to ports of UDP and TCP: keeps them while they are free, or not. */
+export type Nat = 'kept' | 'random';
 export type BootMode = 'off' | 'auto' | 'server' | 'proxy';
 
 export interface Site {
@@ -15,6 +17,8 @@ export interface Site {
   readonly uplink?: { readonly up: number; readonly down: number };
   /** Rate of every cable of the site's segments, both ways, in bits per second; unlimited when absent. */
   readonly lan?: number;
+  /** In the lab: the site's router hides it behind its own IPv4 address on the WAN. @default it hides nothing */
+  readonly nat?: Nat;
 }
 
 /** One L2 broadcast domain. */
@@ -39,6 +43,12 @@ export interface FleetNode {
   /** Multiaddrs that others dial, without or with the closing `/p2p/<peerId>`. */
   readonly addresses: readonly string[];
   readonly roles: readonly Role[];
+  /** In the lab: it holds the fleet's own keys, publishes with them and admits anywhere. @default false */
+  readonly keys?: boolean;
+  /** In the lab of a fleet with an overlay: it holds the key of an issuer that admits to its site. @default false */
+  readonly issuer?: boolean;
+  /** In the lab of a fleet with an overlay: false for a machine that joins by token while the lab is up. @default true */
+  readonly enrolled?: boolean;
   /** How the node answers bare machines; the agent's own configuration decides when absent. */
   readonly boot?: BootMode;
 }
@@ -59,6 +69,8 @@ export interface FleetDescription {
   readonly channels: readonly string[];
   /** `root`: absolute path of the TUF root.json that the fleet's releases are checked against. */
   readonly trust?: { readonly root: string };
+  /** Its nodes are members by certificate, in a WireGuard overlay; the lab makes keys and certificates. @default false */
+  readonly overlay?: boolean;
   readonly sites: Readonly<Record<string, Site>>;
   readonly segments: Readonly<Record<string, Segment>>;
   readonly nodes: Readonly<Record<string, FleetNode>>;
@@ -130,7 +142,8 @@ export function formatDescription(description: FleetDescription): string {
   return stringify(
     {
       ...description,
-      sites: each(description.sites, ({ uplink, lan }) => ({
+      sites: each(description.sites, ({ uplink, lan, ...site }) => ({
+        ...site,
         ...(uplink && { uplink: formatRates(uplink) }),
         ...(lan !== undefined && { lan: formatRate(lan) }),
       })),
@@ -206,6 +219,7 @@ function complete(given: z.output<typeof descriptionSchema>, folder: string): Fl
     fleet: given.fleet,
     channels: given.channels ?? ['production'],
     ...(given.trust && { trust: { root: resolve(folder, given.trust.root) } }),
+    ...(given.overlay !== undefined && { overlay: given.overlay }),
     sites: Object.fromEntries(Object.entries(given.sites).map(([name, site]) => [name, dense(site ?? {})])),
     segments,
     nodes: Object.fromEntries(nodes.map(([name, node]) => [name, dense(node)])),

@@ -2,6 +2,8 @@ import { multiaddr } from '@multiformats/multiaddr';
 
 /** The part of a description that names other parts of it. */
 interface References {
+  readonly trust?: unknown;
+  readonly overlay?: boolean;
   readonly sites: Readonly<Record<string, unknown>>;
   readonly segments: Readonly<Record<string, { readonly site: string }>>;
   readonly nodes: Readonly<Record<string, NodeReferences>>;
@@ -14,6 +16,9 @@ interface NodeReferences {
   readonly segment: string;
   readonly peerId?: string;
   readonly addresses: readonly string[];
+  readonly keys?: boolean;
+  readonly issuer?: boolean;
+  readonly enrolled?: boolean;
 }
 
 export interface BrokenReference {
@@ -28,6 +33,7 @@ export function checkReferences(description: References): BrokenReference[] {
     ...Object.entries(description.nodes).flatMap(([name, node]) => checkNode(description, name, node)),
     ...checkMachines(description),
     ...checkUnique(description),
+    ...checkMembership(description),
   ];
 }
 
@@ -94,6 +100,41 @@ function checkUnique({ nodes }: References): BrokenReference[] {
     for (const address of node.addresses) claim(address.replace(/\/p2p\/[^/]+$/, ''), name, 'addresses', 'address');
   }
   return broken;
+}
+
+/** Certificates need somebody who signs them, and one alone: two who sign one state would fork it. */
+function checkMembership({ trust, overlay = false, nodes }: References): BrokenReference[] {
+  const all = Object.entries(nodes);
+  const holders = all.filter(([, { keys }]) => keys === true).map(([name]) => name);
+  const at = (name: string, key: string, message: string) => ({ path: ['nodes', name, key], message });
+  const second = holders
+    .slice(1)
+    .map((name) => at(name, 'keys', `is true, and '${holders[0]}' holds the fleet's keys already: only one node may`));
+  if (!overlay) {
+    const certified = all.flatMap(([name, node]) =>
+      (['issuer', 'enrolled'] as const).filter((key) => node[key] !== undefined).map((key) => [name, key] as const),
+    );
+    const advice = 'is for fleets whose members have certificates: set overlay: true at the top, or leave it out';
+    return [...second, ...certified.map(([name, key]) => at(name, key, advice))];
+  }
+  const [holder] = holders;
+  const none = {
+    path: [],
+    message: 'has overlay: true and no node with keys: true: name the one that admits the others',
+  };
+  const late = holders.filter((name) => nodes[name]?.enrolled === false);
+  const lateIssuers = all.filter(([, { issuer, enrolled }]) => issuer === true && enrolled === false);
+  return [
+    ...second,
+    ...(holder === undefined ? [none] : []),
+    ...(trust === undefined
+      ? []
+      : [{ path: ['trust'], message: 'cannot stand beside overlay: true: the lab makes the root' }]),
+    ...late.map((name) => at(name, 'enrolled', 'is false, and the node holds the fleet’s keys: it admits the others')),
+    ...lateIssuers.map(([name]) =>
+      at(name, 'issuer', 'is true, and the node is no member yet: give the key to another'),
+    ),
+  ];
 }
 
 function unknown(what: string, name: string, known: Readonly<Record<string, unknown>>): string {

@@ -35,7 +35,7 @@ export class Roster {
    */
   bootstrap(peerId: string): string[] {
     const others = this.members.filter((member) => member.peerId !== peerId);
-    const first = others.filter((member) => member.roles.length > 0);
+    const first = others.filter(({ roles }) => roles.includes('origin') || roles.includes('seed'));
     return (first.length > 0 ? first : others).flatMap(dialable);
   }
 }

@@ -66,7 +66,7 @@ function addressProblem(text: string): string | undefined {
 }
 
 const uplink = known({ up: rate, down: rate });
-const site = known({ uplink: uplink.optional(), lan: rate.optional() });
+const site = known({ uplink: uplink.optional(), lan: rate.optional(), nat: z.enum(['kept', 'random']).optional() });
 const segment = known({
   site: name,
   families: z
@@ -81,7 +81,10 @@ const node = known({
   link: uplink.optional(),
   peerId: peerId.optional(),
   addresses: z.array(address).max(16).optional(),
-  roles: z.array(z.enum(['origin', 'seed'])).optional(),
+  roles: z.array(z.enum(['origin', 'seed', 'gateway'])).optional(),
+  keys: z.boolean().optional(),
+  issuer: z.boolean().optional(),
+  enrolled: z.boolean().optional(),
   boot: z.enum(['off', 'auto', 'server', 'proxy']).optional(),
 });
 const machine = known({
@@ -94,6 +97,7 @@ export const descriptionSchema = known({
   fleet: name,
   channels: z.array(name).min(1, 'is empty: name at least one channel').optional(),
   trust: known({ root: z.string().min(1).max(4096) }).optional(),
+  overlay: z.boolean().optional(),
   sites: z.record(name, site.nullable()),
   segments: z.record(name, segment).optional(),
   nodes: z.record(name, node),

@@ -6,6 +6,10 @@ export interface CommandOptions {
   readonly timeoutMs?: number;
   /** Bytes of output kept; a command that prints more is killed. @default 4 MiB */
   readonly maxOutput?: number;
+  /** What it reads from its standard input. @default nothing */
+  readonly input?: string;
+  /** @default this process's own */
+  readonly env?: NodeJS.ProcessEnv;
 }
 
 export interface CommandOutput {
@@ -48,6 +52,7 @@ export function command(argv: readonly string[], options: CommandOptions = {}): 
         maxBuffer: options.maxOutput ?? 4 * 1024 * 1024,
         killSignal: 'SIGKILL',
         ...(options.signal && { signal: options.signal }),
+        ...(options.env && { env: options.env }),
       },
       (error, stdout, stderr) => {
         if (!error) return resolve({ stdout, stderr });
@@ -57,6 +62,8 @@ export function command(argv: readonly string[], options: CommandOptions = {}): 
         return reject(new CommandFailed(argv, exitCode, { stdout, stderr: said }, { cause: error }));
       },
     );
-    child.stdin?.end();
+    // It may end without reading: its exit code tells.
+    child.stdin?.on('error', () => {});
+    child.stdin?.end(options.input);
   });
 }

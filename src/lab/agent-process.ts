@@ -64,7 +64,12 @@ export class AgentProcess {
     const argv = ['setpriv', '--pdeathsig', 'KILL', ...options.argv];
     const stdio = ['ignore', log.fd, log.fd] as const;
     // Its own process group: Ctrl-C reaches the lab, and the lab stops its agents in its own order.
-    const child = options.namespace.spawn(argv, { stdio: [...stdio], env: environment(), cwd: '/', detached: true });
+    const child = options.namespace.spawn(argv, {
+      stdio: [...stdio],
+      env: withoutSettings(process.env),
+      cwd: '/',
+      detached: true,
+    });
     const exited = new Promise<AgentExit>((resolve) => {
       child.once('exit', (code, signal) => resolve({ code, signal }));
     });
@@ -132,7 +137,7 @@ function accepts(path: string): Promise<boolean> {
   });
 }
 
-/** Ours without BOOTMESH_*: one such variable would give all agents the same data directory. */
-function environment(): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('BOOTMESH_')));
+/** Without BOOTMESH_*: one such variable would give all agents the same data directory. */
+export function withoutSettings(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !name.startsWith('BOOTMESH_')));
 }

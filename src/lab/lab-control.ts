@@ -4,7 +4,10 @@ import { constants } from 'node:os';
 import { dirname } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type FleetDescription, readDescription } from '../fleet/description.ts';
-import { LabBusy, LabDirectory, type LabState } from './lab-state.ts';
+import { CommandFailed, type CommandOutput } from '../host/command.ts';
+import { withoutSettings } from './agent-process.ts';
+import { askLab, type LabRequest } from './lab-server.ts';
+import { LabBusy, LabDirectory, LabNotFound, type LabState } from './lab-state.ts';
 import { listNamespaces, Namespace } from './namespace.ts';
 import { isAlive, type ProcessRef } from './process.ts';
 import { type Counter, readCounter } from './shaping.ts';
@@ -20,6 +23,8 @@ export interface LabStatus {
   readonly pid?: number;
   readonly nodes: readonly NodeStatus[];
   readonly machines: readonly { name: string; segment: string; pid?: number; serialLog: string }[];
+  /** Sites that do not reach each other now, or one that reaches nobody. */
+  readonly cuts: readonly (readonly string[])[];
   readonly uplinks: readonly { site: string; toSite?: Counter; fromSite?: Counter }[];
   /** Its namespaces that exist. */
   readonly namespaces: readonly string[];
@@ -31,21 +36,13 @@ export interface NodeStatus {
   readonly segment: string;
   readonly namespace: string;
   readonly addresses: AddressPair;
+  /** In the WireGuard overlay, where there is one. */
+  readonly overlay?: string;
   readonly peerId?: string;
   /** Pid of its agent; absent when it is not running. */
   readonly pid?: number;
   readonly log: string;
   readonly socket: string;
-}
-
-/** There is no lab in the directory, or it has no such node. */
-export class LabNotFound extends Error {
-  readonly code = 'LAB_NOT_FOUND';
-
-  constructor(message: string) {
-    super(message);
-    this.name = 'LabNotFound';
-  }
 }
 
 /** The background process ended before its lab stood; the message holds the end of its log. */
@@ -70,11 +67,12 @@ export async function labStatus(directory: string): Promise<LabStatus> {
   const seen = { directory: lab.path, namespaces };
   if (typeof state !== 'object') {
     const broken = state === 'damaged' || namespaces.length > 0;
-    return { ...seen, state: broken ? 'broken' : 'down', nodes: [], machines: [], uplinks: [] };
+    return { ...seen, state: broken ? 'broken' : 'down', nodes: [], machines: [], cuts: [], uplinks: [] };
   }
   const held = await isAlive(state.owner);
   const [upOrStarting, pid] = [state.ready ? ('up' as const) : ('starting' as const), state.owner.pid];
-  const standing = { ...seen, fleet: state.fleet, pid, state: held ? upOrStarting : ('broken' as const) };
+  const { fleet, cuts } = state;
+  const standing = { ...seen, fleet, cuts, pid, state: held ? upOrStarting : ('broken' as const) };
   const description = await readDescription(lab.fleetFile).catch(() => undefined);
   if (!description) return { ...standing, nodes: [], machines: [], uplinks: [] };
   const topology = planTopology(description, lab.id);
@@ -110,7 +108,9 @@ async function nodeStatus(
   const { log, socket } = lab.node(name);
   const peerId = description.nodes[name]?.peerId;
   const agent = await running(state.agents[name]);
-  return { name, site, segment, namespace, addresses, ...(peerId !== undefined && { peerId }), ...agent, log, socket };
+  const overlay = state.overlay[name];
+  const known = { ...(overlay !== undefined && { overlay }), ...(peerId !== undefined && { peerId }) };
+  return { name, site, segment, namespace, addresses, ...known, ...agent, log, socket };
 }
 
 async function running(ref: ProcessRef | undefined): Promise<{ pid?: number }> {
@@ -123,18 +123,73 @@ function count({ namespace, interface: name }: Port): Promise<Counter | undefine
 }
 
 /**
+ * Asks the process that holds the lab up. Rejects with `LabNotFound` when there is none or nothing of that name in it, and
+ * with `LabRequestFailed`.
+ */
+export async function labAsk(
+  directory: string,
+  request: LabRequest,
+  options: { readonly signal: AbortSignal; readonly onEvent?: (event: object) => void },
+): Promise<object> {
+  return await askLab(new LabDirectory(directory).socket, request, options);
+}
+
+/** Of programs in a node's namespace: `bootmesh` there finds the node's own configuration, and nothing goes over that. */
+export function environmentOf(config: string): NodeJS.ProcessEnv {
+  return { ...withoutSettings(process.env), BOOTMESH_CONFIG: config };
+}
+
+/** A verb of `bootmesh` failed; `code` is one of those that its exit codes stand for. */
+export class VerbFailed extends Error {
+  readonly code: string;
+  readonly exitCode: number | undefined;
+
+  constructor(code: string, exitCode: number | undefined, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'VerbFailed';
+    this.code = code;
+    this.exitCode = exitCode;
+  }
+}
+
+/** What the last line of a command with `--json` says. Rejects with `VerbFailed`. */
+export async function runVerb(
+  run: (argv: readonly string[]) => Promise<CommandOutput>,
+  argv: readonly string[],
+): Promise<unknown> {
+  try {
+    return lastLine((await run(argv)).stdout);
+  } catch (cause) {
+    if (!(cause instanceof CommandFailed)) throw cause;
+    const said = lastLine(cause.stdout) as { error?: { code: string; message: string } } | undefined;
+    const { code = 'FAILED', message = cause.message } = said?.error ?? {};
+    throw new VerbFailed(code, cause.exitCode, message, { cause });
+  }
+}
+
+function lastLine(text: string): unknown {
+  const line = text.trimEnd().split('\n').at(-1) ?? '';
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
  * Runs a program in a node's namespace with this process's own standard streams, and resolves to its exit code (128 +
- * number for a signal, as shells say it). @throws {LabNotFound}
+ * number for a signal, as shells say it). `bootmesh` there speaks to the node's own agent. @throws {LabNotFound}
  */
 export async function labExec(directory: string, node: string, argv: readonly string[]): Promise<number> {
   const status = await labStatus(directory);
   const found = status.nodes.find(({ name }) => name === node);
   if (!found || !status.namespaces.includes(found.namespace)) {
-    const names = status.nodes.map(({ name }) => name).join(', ');
-    const why = names ? `has no node '${node}': it has ${names}` : 'is not up';
-    throw new LabNotFound(`the lab in ${status.directory} ${why}`);
+    const names = status.nodes.map(({ name }) => name);
+    if (names.length === 0) throw new LabNotFound(`the lab in ${status.directory} is not up`);
+    throw LabNotFound.unknown('node', node, names);
   }
-  const child = new Namespace(found.namespace).spawn(argv, { stdio: 'inherit' });
+  const env = environmentOf(new LabDirectory(directory).node(node).config);
+  const child = new Namespace(found.namespace).spawn(argv, { stdio: 'inherit', env });
   return await new Promise((resolve, reject) => {
     child.once('error', reject);
     child.once('exit', (code, signal) => resolve(code ?? 128 + signalNumber(signal)));

@@ -1,3 +1,5 @@
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { LabDirectory } from './lab-state.ts';
 import { listNamespaces, Namespace } from './namespace.ts';
 import { endProcess } from './process.ts';
@@ -46,6 +48,20 @@ export async function cleanUp(
   // By prefix, not by the state's list alone: also when the state is damaged or gone.
   const namespaces = await listNamespaces(lab.prefix);
   await Promise.all(namespaces.map((name) => new Namespace(name)[Symbol.asyncDispose]()));
+  await removeSockets(lab.interfacePrefix);
   await lab.clear(keepLogs);
   return { namespaces, processes: ended.filter((end) => end !== 'gone').length };
+}
+
+/** Where wireguard-go keeps its control sockets; one that is killed leaves its own behind. */
+const WIREGUARD_SOCKETS = '/var/run/wireguard';
+
+async function removeSockets(prefix: string): Promise<void> {
+  const names = await readdir(WIREGUARD_SOCKETS).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
+  for (const name of names.filter((each) => each.startsWith(prefix))) {
+    await rm(join(WIREGUARD_SOCKETS, name), { force: true });
+  }
 }

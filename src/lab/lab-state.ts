@@ -17,6 +17,10 @@ const stateSchema = z.object({
   /** Running agents by node, and running machines by name. */
   agents: z.record(z.string(), ref),
   machines: z.record(z.string(), ref),
+  /** Sites that do not reach each other, or one that reaches nobody. */
+  cuts: z.array(z.array(z.string())).default([]),
+  /** The nodes' addresses in the overlay, where there is one. */
+  overlay: z.record(z.string(), z.string()).default({}),
 });
 
 /** What a lab has made on this machine, as its state file holds it. */
@@ -49,11 +53,36 @@ export class LabDirectoryUnusable extends Error {
   }
 }
 
+/** There is no lab in the directory, or it has nothing of that name. */
+export class LabNotFound extends Error {
+  readonly code = 'LAB_NOT_FOUND';
+
+  constructor(message: string) {
+    super(message);
+    this.name = 'LabNotFound';
+  }
+
+  /** @param what such as `node` */
+  static unknown(what: string, name: string, known: readonly string[]): LabNotFound {
+    return new LabNotFound(`the lab has no ${what} '${name}': it has ${known.join(', ') || 'none'}`);
+  }
+}
+
+/** The lab does not do that; the message says why, and what to do. */
+export class LabRefused extends Error {
+  readonly code = 'LAB_REFUSED';
+
+  constructor(message: string) {
+    super(message);
+    this.name = 'LabRefused';
+  }
+}
+
 /** Only root writes here, so nobody else can put a link in a predictable name's place. */
 const LABS_DIRECTORY = '/var/lib/bootmesh-lab';
 const STATE_FILE = 'lab.json';
 /** All that a lab writes into its directory. Nothing else in it is ever removed. */
-const OWN_ENTRIES = [STATE_FILE, 'fleet.yaml', 'nodes', 'machines'];
+const OWN_ENTRIES = [STATE_FILE, 'fleet.yaml', 'nodes', 'machines', 'keys', 'lab.sock'];
 
 /** The agent's control socket in its data directory. */
 const AGENT_SOCKET = 'agent.sock';
@@ -71,6 +100,10 @@ export class LabDirectory {
   /** A short word in the names of all the lab's namespaces. The same directory always gets the same. */
   readonly id: string;
   readonly fleetFile: string;
+  /** Directory of the fleet's own keys, where the lab makes them. */
+  readonly keys: string;
+  /** Where the process that holds the lab up takes requests of others. */
+  readonly socket: string;
   readonly #stateFile: string;
   #writes: Promise<void> = Promise.resolve();
 
@@ -78,12 +111,22 @@ export class LabDirectory {
     this.path = resolve(path);
     this.id = createHash('sha256').update(this.path).digest('hex').slice(0, 6);
     this.fleetFile = join(this.path, 'fleet.yaml');
+    this.keys = join(this.path, 'keys');
+    this.socket = join(this.path, 'lab.sock');
     this.#stateFile = join(this.path, STATE_FILE);
   }
 
   /** What the names of the lab's namespaces start with. */
   get prefix(): string {
     return `bm-${this.id}-`;
+  }
+
+  /**
+   * What the names of the overlays' interfaces start with: wireguard-go keeps the control sockets of all network
+   * namespaces in one directory, by the interface's name. With a number of 4 digits it has the 15 characters that fit.
+   */
+  get interfacePrefix(): string {
+    return `bm${this.id}-`;
   }
 
   /** The files of one node's agent. */

@@ -1,27 +1,31 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { stringify } from 'yaml';
-import { type FleetDescription, formatDescription } from '../fleet/description.ts';
-import { loadIdentity } from '../fleet/identity.ts';
+import type { FleetDescription } from '../fleet/description.ts';
 import type { CommandOptions, CommandOutput } from '../host/command.ts';
+import { type MachineOptions, startMachine, type VirtualMachine } from '../machine/virtual-machine.ts';
 import { type AgentExit, AgentProcess, socketReady } from './agent-process.ts';
+import { hasJoined } from './certified-fleet.ts';
+import { type Cut, Firewall } from './firewall.ts';
+import { environmentOf, runVerb } from './lab-control.ts';
 import { cleanUp } from './lab-down.ts';
-import { concreteDescription, defaultAgentConfig, type LabNode, labNode } from './lab-node.ts';
-import { claimDirectory, LabDirectory, type LabState, labDirectory } from './lab-state.ts';
+import { concreteDescription, defaultAgentConfig, type LabNode, writeNodes } from './lab-node.ts';
+import { perform, serveLab } from './lab-server.ts';
+import { claimDirectory, LabDirectory, LabNotFound, LabRefused, type LabState, labDirectory } from './lab-state.ts';
 import { Namespace } from './namespace.ts';
 import { buildNetwork } from './network.ts';
 import { processRef } from './process.ts';
 import { assertRequirements } from './requirements.ts';
 import { type Counter, readCounter } from './shaping.ts';
 import { type Port, planTopology, type Topology } from './topology.ts';
-import { type MachineOptions, startMachine, type VirtualMachine } from './virtual-machine.ts';
 
 export interface LabOptions {
   /** The agent's program and first arguments, e.g. `[node, src/cli/main.ts, up]`; `--config <file>` is added. */
   readonly agentCommand: readonly string[];
+  /** The program that a person types in a node's namespace, see `Lab.bootmesh`. @default agentCommand but for its last word */
+  readonly bootmesh?: readonly string[];
   /** Where the lab keeps its state; empty, or a former lab's. @default /var/lib/bootmesh-lab/<fleet> */
   readonly directory?: string;
-  /** Nodes whose agents start with the lab. @default all */
+  /** Nodes whose agents start with the lab. @default all but those that are to join later */
   readonly start?: readonly string[];
   /** What goes into an agent's configuration file. @default defaultAgentConfig */
   readonly agentConfig?: (node: LabNode, description: FleetDescription) => object;
@@ -40,6 +44,8 @@ export type LabEvent =
   | { readonly type: 'agent:start' | 'agent:ready'; readonly node: string; readonly pid: number }
   /** `expected`: we stopped it. */
   | { readonly type: 'agent:exit'; readonly node: string; readonly exit: AgentExit; readonly expected: boolean }
+  /** Sites that do not reach each other now, or one that reaches nobody. */
+  | { readonly type: 'network:cut'; readonly cuts: readonly Cut[] }
   | { readonly type: 'machine:start' | 'machine:exit'; readonly machine: string; readonly pid: number };
 
 export interface StopOptions {
@@ -51,9 +57,18 @@ export interface StopOptions {
 
 export type LabMachineOptions = Partial<Pick<MachineOptions, 'boot' | 'reboot' | 'onLine' | 'memoryMb' | 'capture'>>;
 
+/** What came of a power cycle. */
+export interface PowerCycle {
+  readonly site: string;
+  /** Those whose agents ran, and run again. */
+  readonly nodes: readonly string[];
+  /** From the moment at which they were killed until the last was ready. */
+  readonly milliseconds: number;
+}
+
 /**
  * Brings a described fleet up on this machine and resolves when its agents are ready. Leftovers of a lab that died in
- * the same directory are removed first. When it rejects, or `signal` fires, everything made so far is taken down.
+ * the same directory are removed first. Of a fleet with an overlay the lab makes keys and certificates too. When it rejects, or `signal` fires, everything made so far is taken down.
  *
  * Errors: `RequirementsMissing`, `LabBusy`, `LabDirectoryUnusable`, `TopologyError`, `AgentFailed`, `CommandFailed`.
  */
@@ -63,24 +78,30 @@ export async function labUp(
   { signal }: { readonly signal: AbortSignal },
 ): Promise<Lab> {
   signal.throwIfAborted();
-  await assertRequirements();
+  const nat = Object.values(description.sites).some((site) => site.nat !== undefined);
+  await assertRequirements({ nat, overlay: description.overlay === true });
   const directory = new LabDirectory(options.directory ?? labDirectory(description.fleet));
   const topology = planTopology(description, directory.id);
   const owner = await processRef(process.pid);
   if (!owner) throw new TypeError('this process is not in /proc');
   const namespaces = topology.namespaces.map(({ name }) => name);
   const { fleet } = description;
-  const state: LabState = { version: 1, fleet, owner, ready: false, namespaces, agents: {}, machines: {} };
+  const nothing = { agents: {}, machines: {}, cuts: [], overlay: {} };
+  const state: LabState = { version: 1, fleet, owner, ready: false, namespaces, ...nothing };
   await claimDirectory(directory, state, Object.keys(description.nodes), () => cleanUp(directory));
   await using undo = new AsyncDisposableStack();
   undo.defer(async () => {
     await cleanUp(directory, options);
   });
-  const nodes = await writeNodes(description, topology, directory, options.agentConfig ?? defaultAgentConfig);
+  const configure = options.agentConfig ?? defaultAgentConfig;
+  const nodes = await writeNodes(description, topology, directory, configure, { signal });
+  for (const { name, overlay } of Object.values(nodes)) if (overlay) state.overlay[name] = overlay.address;
   await buildNetwork(topology, { signal });
   options.onEvent?.({ type: 'network:up', namespaces: namespaces.length });
   const lab = undo.use(new Lab({ description, topology, directory, state, nodes }, options));
-  await Promise.all((options.start ?? Object.keys(nodes)).map((name) => lab.startNode(name, { signal })));
+  const members = Object.values(nodes).filter(({ enrolled }) => enrolled);
+  await Promise.all((options.start ?? members.map(({ name }) => name)).map((name) => lab.startNode(name, { signal })));
+  await lab.serve();
   await lab.markReady();
   undo.move();
   return lab;
@@ -109,6 +130,9 @@ export class Lab implements AsyncDisposable {
   readonly #machines = new Map<string, VirtualMachine>();
   readonly #stopping = new Set<AgentProcess>();
   readonly #over = new AbortController();
+  readonly #firewall: Firewall;
+  readonly #listeners = new Set<(event: LabEvent) => void>();
+  #server: AsyncDisposable | undefined;
   #down: Promise<void> | undefined;
 
   /** Only `labUp` makes one. */
@@ -120,13 +144,22 @@ export class Lab implements AsyncDisposable {
     this.#directory = parts.directory;
     this.#state = parts.state;
     this.#options = options;
+    const { prefix, uplinks } = parts.topology;
+    this.#firewall = new Firewall(new Namespace(`${prefix}wan`), (site) => uplinks[site]?.toSite.interface ?? '');
   }
 
-  /** The node by name. @throws {TypeError} when the fleet has none such. */
+  /** The node by name. @throws {LabNotFound} */
   node(name: string): LabNode {
     const node = Object.hasOwn(this.nodes, name) ? this.nodes[name] : undefined;
     if (node) return node;
-    throw new TypeError(`the lab has no node '${name}': it has ${Object.keys(this.nodes).join(', ')}`);
+    throw LabNotFound.unknown('node', name, Object.keys(this.nodes));
+  }
+
+  /** Names of the site's nodes, in the description's order. @throws {LabNotFound} */
+  nodesOf(site: string): string[] {
+    const { sites } = this.description;
+    if (!Object.hasOwn(sites, site)) throw LabNotFound.unknown('site', site, Object.keys(sites));
+    return Object.values(this.nodes).flatMap((node) => (node.site === site ? [node.name] : []));
   }
 
   /** Pid of the node's agent; undefined when it is not running. */
@@ -134,11 +167,18 @@ export class Lab implements AsyncDisposable {
     return this.#agents.get(this.node(name).name)?.ref.pid;
   }
 
-  /** Starts the node's agent and waits until it is ready; a running one is left alone. */
+  /**
+   * Starts the node's agent and waits until it is ready; a running one is left alone. Rejects with `AgentFailed`, and with
+   * `LabRefused` for a machine that has not joined yet.
+   */
   async startNode(name: string, { signal }: { readonly signal: AbortSignal }): Promise<void> {
     const node = this.node(name);
     this.#over.signal.throwIfAborted();
     if (this.#agents.has(name)) return;
+    if (!node.enrolled && !(await hasJoined(node.data))) {
+      const advice = `bootmesh lab exec ${name} -- bootmesh join TOKEN`;
+      throw new LabRefused(`${name} is no member of the fleet yet, and would be one of its own: ${advice}`);
+    }
     const argv = [...this.#options.agentCommand, '--config', node.config];
     const namespace = new Namespace(node.namespace);
     const agent = await AgentProcess.start({ node: name, namespace, argv, log: node.log });
@@ -175,15 +215,62 @@ export class Lab implements AsyncDisposable {
     await this.#port(name, 'setUp');
   }
 
-  /** Runs a program in the node's namespace to its end. Rejects with `CommandFailed`. */
+  /**
+   * Cuts the WAN: no packet passes between the two sites, or between the one and any other. What a third site carries
+   * from one to the other passes. Adds to earlier cuts. Rejects with `LabNotFound`.
+   */
+  async partition(site: string, other?: string): Promise<void> {
+    this.nodesOf(site);
+    if (other !== undefined) this.nodesOf(other);
+    if (site === other) throw new LabRefused(`a site cannot be cut from itself: name two, or ${site} alone`);
+    await this.#firewall.cut(site, other);
+    await this.#saveCuts();
+  }
+
+  /** All sites reach each other again. */
+  async heal(): Promise<void> {
+    await this.#firewall.mend();
+    await this.#saveCuts();
+  }
+
+  get cuts(): readonly Cut[] {
+    return this.#firewall.cuts;
+  }
+
+  /**
+   * A power cut at a site: all of its agents that run are killed at once, and start again together. Its bare machines go
+   * on. Rejects with `LabNotFound` and `AgentFailed`.
+   */
+  async powerCycle(site: string, { signal }: { readonly signal: AbortSignal }): Promise<PowerCycle> {
+    const nodes = this.nodesOf(site).filter((name) => this.#agents.has(name));
+    const from = performance.now();
+    await Promise.all(nodes.map((name) => this.stopNode(name, { signal: 'SIGKILL' })));
+    await Promise.all(nodes.map((name) => this.startNode(name, { signal })));
+    return { site, nodes, milliseconds: Math.round(performance.now() - from) };
+  }
+
+  /**
+   * Runs a program in the node's namespace to its end; `bootmesh` there speaks to the node's own agent. Rejects with
+   * `CommandFailed`.
+   */
   exec(name: string, argv: readonly string[], options: CommandOptions = {}): Promise<CommandOutput> {
-    return new Namespace(this.node(name).namespace).run(argv, options);
+    const { namespace, config } = this.node(name);
+    return new Namespace(namespace).run(argv, { env: environmentOf(config), ...options });
+  }
+
+  /**
+   * What `bootmesh ARGS --json` says in the node's namespace, where it speaks to the node's own agent or works on its data
+   * directory. Rejects with `VerbFailed`.
+   */
+  async bootmesh<T>(name: string, args: readonly string[], options: CommandOptions = {}): Promise<T> {
+    const { bootmesh = this.#options.agentCommand.slice(0, -1) } = this.#options;
+    return (await runVerb((argv) => this.exec(name, argv, options), [...bootmesh, ...args, '--json'])) as T;
   }
 
   /** What the site's uplink has carried: class counters at the sending end of each direction. */
   async uplink(site: string): Promise<{ readonly toSite: Counter; readonly fromSite: Counter }> {
     const ports = Object.hasOwn(this.topology.uplinks, site) ? this.topology.uplinks[site] : undefined;
-    if (!ports) throw new TypeError(`the lab has no site '${site}'`);
+    if (!ports) throw LabNotFound.unknown('site', site, Object.keys(this.topology.uplinks));
     const [toSite, fromSite] = await Promise.all([counterOf(ports.toSite), counterOf(ports.fromSite)]);
     return { toSite, fromSite };
   }
@@ -230,6 +317,18 @@ export class Lab implements AsyncDisposable {
     return this.#directory.serialLog(machine);
   }
 
+  /** For `labUp`: takes requests of other processes from now on. */
+  async serve(): Promise<void> {
+    this.#server = await serveLab(this.#directory.socket, async (request, { signal, onEvent }) => {
+      this.#listeners.add(onEvent);
+      try {
+        return await perform(this, request, signal);
+      } finally {
+        this.#listeners.delete(onEvent);
+      }
+    });
+  }
+
   /** For `labUp`: says in the state file that everything stands. */
   async markReady(): Promise<void> {
     this.#state.ready = true;
@@ -243,9 +342,16 @@ export class Lab implements AsyncDisposable {
 
   async #takeDown(): Promise<void> {
     this.#over.abort(new TypeError('the lab is down'));
+    await this.#server?.[Symbol.asyncDispose]();
     await Promise.allSettled([...this.#machines.values()].map((machine) => machine[Symbol.asyncDispose]()));
     await Promise.allSettled([...this.#agents.keys()].map((name) => this.stopNode(name)));
     await cleanUp(this.#directory, this.#options);
+  }
+
+  async #saveCuts(): Promise<void> {
+    this.#state.cuts = this.cuts.map((cut) => [...cut]);
+    await this.#save();
+    this.#emit({ type: 'network:cut', cuts: this.cuts });
   }
 
   #agentExited(agent: AgentProcess, exit: AgentExit): void {
@@ -279,30 +385,8 @@ export class Lab implements AsyncDisposable {
 
   #emit(event: LabEvent): void {
     this.#options.onEvent?.(event);
+    for (const hear of this.#listeners) hear(event);
   }
-}
-
-/** Gives every node its key, the agents' shared description, and each agent its configuration. */
-async function writeNodes(
-  description: FleetDescription,
-  topology: Topology,
-  directory: LabDirectory,
-  configure: NonNullable<LabOptions['agentConfig']>,
-): Promise<Record<string, LabNode>> {
-  const nodes: Record<string, LabNode> = {};
-  for (const name of Object.keys(description.nodes)) {
-    const files = { ...directory.node(name), fleetFile: directory.fleetFile };
-    const { peerId } = await loadIdentity(files.data);
-    nodes[name] = labNode(name, description, topology, { ...files, peerId });
-  }
-  const concrete = concreteDescription(description, Object.values(nodes));
-  await writeFile(directory.fleetFile, formatDescription(concrete), { mode: 0o600 });
-  for (const node of Object.values(nodes)) {
-    await writeFile(node.config, stringify(configure(node, concrete), { aliasDuplicateObjects: false }), {
-      mode: 0o600,
-    });
-  }
-  return nodes;
 }
 
 function counterOf({ namespace, interface: name }: Port): Promise<Counter> {

@@ -1,10 +1,11 @@
+import { applyRules, natRules } from './firewall.ts';
 import { connect, createNamespace, Namespace } from './namespace.ts';
 import { advertiseRouters } from './router-advertisement.ts';
 import { shape } from './shaping.ts';
 import { BRIDGE, type PlannedEnd, type Topology } from './topology.ts';
 
 /**
- * Makes all namespaces, cables, rates, taps, routes and router advertisements of a plan, in that order. When it rejects, what was made so
+ * Makes all namespaces, cables, rates, taps, routes, NATs and router advertisements of a plan, in that order. When it rejects, what was made so
  * far is still there: the caller removes the namespaces of the plan, whether they came to be or not.
  */
 export async function buildNetwork(topology: Topology, { signal }: { readonly signal: AbortSignal }): Promise<void> {
@@ -32,6 +33,10 @@ export async function buildNetwork(topology: Topology, { signal }: { readonly si
   for (const { namespace, to, via } of topology.routes) {
     signal.throwIfAborted();
     await new Namespace(namespace).addRoute(to, via);
+  }
+  for (const { namespace, interface: wan, ports } of topology.nats) {
+    signal.throwIfAborted();
+    await applyRules(new Namespace(namespace), natRules(wan, ports));
   }
   advertiseRouters(topology.solicited);
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { FleetDescription, Site } from '../fleet/description.ts';
+import type { FleetDescription, Nat, Site } from '../fleet/description.ts';
 import { UNLIMITED } from './shaping.ts';
 
 /** One end of a planned cable. `rate`: what it may send, in bits per second; not shaped when absent. */
@@ -58,6 +58,8 @@ export interface Topology {
   readonly namespaces: readonly { readonly name: string; readonly bridge: boolean; readonly router: boolean }[];
   readonly cables: readonly (readonly [PlannedEnd, PlannedEnd])[];
   readonly routes: readonly PlannedRoute[];
+  /** Routers that hide what is behind them, and their interface to the WAN. */
+  readonly nats: readonly (Port & { readonly ports: Nat })[];
   readonly nodes: Readonly<Record<string, PlannedNode>>;
   readonly machines: Readonly<Record<string, PlannedMachine>>;
   /** Per site the interfaces whose counters say what its uplink carried. */
@@ -103,6 +105,7 @@ export function planTopology(description: FleetDescription, id: string): Topolog
     ],
     cables: [...plan.wanCables(), ...plan.segmentCables(), ...plan.nodeCables(nodes)],
     routes: [...plan.siteRoutes(), ...plan.nodeRoutes(nodes)],
+    nats: plan.nats(),
     nodes,
     machines,
     uplinks: Object.fromEntries(plan.sites.map((site) => [site, plan.uplink(site)])),
@@ -191,9 +194,12 @@ class Plan {
   wanCables(): (readonly [PlannedEnd, PlannedEnd])[] {
     return this.sites.map((site) => {
       const { toSite, fromSite } = this.uplink(site);
-      const { up = UNLIMITED, down = UNLIMITED } = this.#site(site).uplink ?? {};
+      const { uplink, nat } = this.#site(site);
+      const { up = UNLIMITED, down = UNLIMITED } = uplink ?? {};
       const own = this.#siteNumber(site);
-      const addresses = [`10.77.0.${own}/24`, `${this.#ula}::${own.toString(16)}/64`];
+      // Who hides behind an IPv4 address has no other.
+      const ipv6 = nat === undefined ? [`${this.#ula}::${own.toString(16)}/64`] : [];
+      const addresses = [`10.77.0.${own}/24`, ...ipv6];
       return [
         { ...toSite, bridge: BRIDGE, rate: down },
         { ...fromSite, addresses, rate: up },
@@ -226,12 +232,15 @@ class Plan {
     });
   }
 
-  /** Every router knows the segments of all other sites. */
+  /**
+   * Every router knows the segments of all other sites, as its provider would: those that are not hidden behind a NAT,
+   * and from behind one by IPv4 alone.
+   */
   siteRoutes(): PlannedRoute[] {
     return this.sites.flatMap((site) =>
       this.segments.flatMap((segment) => {
         const { site: owner = site, families = [] } = this.#description.segments[segment] ?? {};
-        if (owner === site) return [];
+        if (owner === site || this.#site(owner).nat !== undefined) return [];
         const [namespace, number, via] = [this.router(site), this.#number(segment), this.#siteNumber(owner)];
         const v4 = { namespace, to: `10.77.${number}.0/24`, via: `10.77.0.${via}` };
         const v6 = {
@@ -239,9 +248,17 @@ class Plan {
           to: `${this.#ula}:${number.toString(16)}::/64`,
           via: `${this.#ula}::${via.toString(16)}`,
         };
-        return [...(families.includes('ipv4') ? [v4] : []), ...(families.includes('ipv6') ? [v6] : [])];
+        const both = this.#site(site).nat === undefined;
+        return [...(families.includes('ipv4') ? [v4] : []), ...(both && families.includes('ipv6') ? [v6] : [])];
       }),
     );
+  }
+
+  nats(): (Port & { readonly ports: Nat })[] {
+    return this.sites.flatMap((site) => {
+      const ports = this.#site(site).nat;
+      return ports === undefined ? [] : [{ ...this.uplink(site).fromSite, ports }];
+    });
   }
 
   nodeRoutes(nodes: Readonly<Record<string, PlannedNode>>): PlannedRoute[] {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { startMachine, type VirtualMachine } from '../../src/lab/virtual-machine.ts';
+import { startMachine, type VirtualMachine } from '../../src/machine/virtual-machine.ts';
 import { missingForGuests } from '../e2e/guest-lab.ts';
 import { SegmentLab, type SegmentNode } from './segment-lab.ts';
 

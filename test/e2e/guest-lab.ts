@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { CLOUD_KERNEL, debianKernel } from '../../src/image/debian-kernel.ts';
 import { buildInitramfs } from '../../src/image/initramfs.ts';
 import { connect, createNamespace, type Namespace } from '../../src/lab/namespace.ts';
-import { startMachine, type VirtualMachine } from '../../src/lab/virtual-machine.ts';
+import { startMachine, type VirtualMachine } from '../../src/machine/virtual-machine.ts';
 import type { NeighbourEvent, NeighbourPlan } from '../fakes/neighbour.ts';
 import { buildSmallRootfs } from './small-rootfs.ts';
 

@@ -6,7 +6,7 @@ import type { PublishResult } from '../../src/admin/results.ts';
 import type { Lab } from '../../src/lab/lab.ts';
 import { Namespace } from '../../src/lab/namespace.ts';
 import { readCounter, reshape } from '../../src/lab/shaping.ts';
-import type { VirtualMachine } from '../../src/lab/virtual-machine.ts';
+import type { VirtualMachine } from '../../src/machine/virtual-machine.ts';
 import { CMDLINE, openSite, PIECE } from './boot-site.ts';
 import { missingForGuests } from './guest-lab.ts';
 import { MARKER } from './small-rootfs.ts';

@@ -6,8 +6,8 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { SerialConsole } from '../../src/lab/serial-console.ts';
-import { MachineError, machineArguments, startMachine } from '../../src/lab/virtual-machine.ts';
+import { SerialConsole } from '../../src/machine/serial-console.ts';
+import { MachineError, machineArguments, startMachine } from '../../src/machine/virtual-machine.ts';
 
 const options = { skip: existsSync('/usr/bin/qemu-system-x86_64') ? false : 'needs qemu-system-x86', timeout: 30_000 };
 const signal = (): AbortSignal => AbortSignal.timeout(20_000);
@@ -79,7 +79,7 @@ test('options that QEMU refuses end the wait with its own words', options, async
 });
 
 test('QEMU dies with the process that started it, even by SIGKILL', options, async () => {
-  const module = new URL('../../src/lab/virtual-machine.ts', import.meta.url).href;
+  const module = new URL('../../src/machine/virtual-machine.ts', import.meta.url).href;
   const script = `
     const { startMachine } = await import(${JSON.stringify(module)});
     const machine = await startMachine(
