@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
-import type { ConnectionGater, PrivateKey } from '@libp2p/interface';
+import type { ConnectionGater, MultiaddrConnection, PrivateKey } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
+import { getNetConfig } from '@libp2p/utils';
 import type { CID } from 'multiformats/cid';
 import type { ChunkSet } from '../content/chunk-set.ts';
 import type { ChunkSource, ChunkStore } from '../content/chunk-source.ts';
@@ -10,6 +11,7 @@ import { Exchange, type ExchangeOptions } from '../exchange/exchange.ts';
 import type { Link } from '../exchange/link.ts';
 import type { DownloadReport } from '../exchange/session.ts';
 import type { Caps } from '../exchange/throttle.ts';
+import { Porter, type PorterOptions } from '../limits/porter.ts';
 import type { Log } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import { Dialer } from './dialer.ts';
@@ -53,6 +55,8 @@ export interface SwarmOptions {
   readonly backgroundOpen?: () => boolean;
   readonly exchange?: Partial<ExchangeOptions>;
   readonly standing?: Partial<StandingOptions>;
+  /** What all who have not proven that they are members may take of the port. */
+  readonly strangers?: Partial<PorterOptions>;
 }
 
 export const SWARM_DEFAULTS = {
@@ -293,8 +297,9 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
   const { listen, site: ownSite, mdns, dialTimeoutMs, pingMs } = { ...SWARM_DEFAULTS, ...options };
   const standing = new Standing(options.standing);
   const admits = (peer: string) => membership.member(peer) !== undefined && standing.bannedUntil(peer) === undefined;
+  const porter = new Porter(options.strangers);
   const node = await createNode(
-    { privateKey: deps.privateKey, gate: gate(admits), admits, vouching: membership.vouching },
+    { privateKey: deps.privateKey, gate: gate(admits, porter), porter, admits, vouching: membership.vouching },
     { listen, bootstrap: options.bootstrap ?? [], mdns, dialTimeoutMs },
   );
   await using stack = new AsyncDisposableStack();
@@ -367,17 +372,26 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
   );
   const members = [...(membership.members ?? []), ...(options.members ?? [])];
   const banned = (peer: string) => standing.bannedUntil(peer) !== undefined;
-  const dialer = stack.use(new Dialer({ node, log, banned }, members, site));
+  const dialer = stack.use(new Dialer({ node, log, banned, expect: (host) => porter.welcome(host) }, members, site));
   const parts = { node, likely, site, store, exchange, documents, providers, traffic, dialer, offend, cutOff };
   return { ...parts, stack: stack.move() };
 }
 
 /** Members only, and no banned ones: checked as soon as Noise has proved who is there, before any protocol. */
-function gate(admits: (peer: string) => boolean): ConnectionGater {
+function gate(admits: (peer: string) => boolean, porter: Porter): ConnectionGater {
+  const isRefused = (peer: { toString(): string }, connection: MultiaddrConnection) => {
+    if (!admits(peer.toString())) return true;
+    porter.knows(getNetConfig(connection.remoteAddr).host, connection);
+    return false;
+  };
   return {
     denyDialPeer: (peer) => !admits(peer.toString()),
-    denyInboundEncryptedConnection: (peer) => !admits(peer.toString()),
-    denyOutboundEncryptedConnection: (peer) => !admits(peer.toString()),
+    denyInboundConnection: (connection) => {
+      porter.met(getNetConfig(connection.remoteAddr).host, connection);
+      return false;
+    },
+    denyInboundEncryptedConnection: isRefused,
+    denyOutboundEncryptedConnection: isRefused,
     filterMultiaddrForPeer: (peer) => admits(peer.toString()),
   };
 }
