@@ -112,7 +112,7 @@ export class Porter {
 
   #bucket(source: string, now: number): Bucket {
     const { burst, perSecond } = this.#options;
-    const bucket = this.#sources.get(source) ?? new Bucket(burst * OF_ONE, perSecond * OF_ONE, now);
+    const bucket = this.#sources.get(source) ?? new Bucket(Math.max(1, burst * OF_ONE), perSecond * OF_ONE, now);
     this.#sources.delete(source);
     this.#sources.set(source, bucket);
     const [longest] = this.#sources.keys();

@@ -42,6 +42,8 @@ export async function createNode(
     /** Anybody may begin a handshake when absent. */
     readonly porter?: Porter | undefined;
     admits(peerId: string): boolean;
+    /** Of a peer's gossip, 0 at best: below that it is not in our mesh, and at -9 not listened to. @default 0 */
+    readonly score?: (peerId: string) => number;
     readonly vouching?: Vouching | undefined;
   },
   options: NodeOptions,
@@ -84,6 +86,7 @@ export async function createNode(
         maxInboundDataLength: 4 * MAX_GOSSIP_BYTES,
         maxOutboundBufferSize: 64 * MAX_GOSSIP_BYTES,
         maxTopicBytesPerPeer: 64 * 1024,
+        scoreParams: { appSpecificScore: deps.score ?? (() => 0) },
       }),
       dht: kadDHT({
         protocol: DHT_PROTOCOL,

@@ -1,7 +1,6 @@
 import { EventEmitter } from 'node:events';
-import type { ConnectionGater, MultiaddrConnection, PrivateKey } from '@libp2p/interface';
+import type { PrivateKey } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
-import { getNetConfig } from '@libp2p/utils';
 import type { CID } from 'multiformats/cid';
 import type { ChunkSet } from '../content/chunk-set.ts';
 import type { ChunkSource, ChunkStore } from '../content/chunk-source.ts';
@@ -17,7 +16,7 @@ import type { Metrics } from '../observe/metrics.ts';
 import { Dialer } from './dialer.ts';
 import { Documents } from './documents.ts';
 import { type LaneOptions, LanePolicy } from './lane-policy.ts';
-import type { KnownMember, Membership } from './membership.ts';
+import { gate, type KnownMember, type Membership } from './membership.ts';
 import { createNode, type SwarmNode } from './node.ts';
 import { Providers } from './providers.ts';
 import { Standing, type StandingOptions } from './standing.ts';
@@ -299,7 +298,10 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
   const admits = (peer: string) => membership.member(peer) !== undefined && standing.bannedUntil(peer) === undefined;
   const porter = new Porter(options.strangers);
   const node = await createNode(
-    { privateKey: deps.privateKey, gate: gate(admits, porter), porter, admits, vouching: membership.vouching },
+    {
+      ...{ privateKey: deps.privateKey, gate: gate(admits, porter), porter, admits, vouching: membership.vouching },
+      score: (peer) => -standing.offences(peer),
+    },
     { listen, bootstrap: options.bootstrap ?? [], mdns, dialTimeoutMs },
   );
   await using stack = new AsyncDisposableStack();
@@ -375,23 +377,4 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
   const dialer = stack.use(new Dialer({ node, log, banned, expect: (host) => porter.welcome(host) }, members, site));
   const parts = { node, likely, site, store, exchange, documents, providers, traffic, dialer, offend, cutOff };
   return { ...parts, stack: stack.move() };
-}
-
-/** Members only, and no banned ones: checked as soon as Noise has proved who is there, before any protocol. */
-function gate(admits: (peer: string) => boolean, porter: Porter): ConnectionGater {
-  const isRefused = (peer: { toString(): string }, connection: MultiaddrConnection) => {
-    if (!admits(peer.toString())) return true;
-    porter.knows(getNetConfig(connection.remoteAddr).host, connection);
-    return false;
-  };
-  return {
-    denyDialPeer: (peer) => !admits(peer.toString()),
-    denyInboundConnection: (connection) => {
-      porter.met(getNetConfig(connection.remoteAddr).host, connection);
-      return false;
-    },
-    denyInboundEncryptedConnection: isRefused,
-    denyOutboundEncryptedConnection: isRefused,
-    filterMultiaddrForPeer: (peer) => admits(peer.toString()),
-  };
 }
