@@ -102,11 +102,13 @@ suite('strangers at the swarm’s port', { timeout: 60_000 }, () => {
       const socket = connect({ host: '127.0.0.1', port, localAddress: ownAddress(n) });
       socket.on('connect', () => {
         open += 1;
+        socket.once('close', () => {
+          open -= 1;
+        });
         socket.resume();
       });
       socket.on('error', () => undefined);
       socket.on('close', () => {
-        open -= 1;
         sockets.delete(socket);
         setTimeout(() => sit(n), 20);
       });
