@@ -19,7 +19,7 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
     why: 'keeps chunks on disk; nobody below it knows that there is a disk',
   },
   schedule: { may: [], why: 'pure decisions: the simulator runs the same code as the agent' },
-  limits: { may: [], why: 'how much may move and when, whoever moves what: pure, so that any second can be tried' },
+  limits: { may: [], why: 'how much may move or come and when, whoever it is: pure, so that any second can be tried' },
   lane: { may: ['content', 'observe'], why: 'carries chunk bytes between two peers; which chunks is not its business' },
   delta: {
     may: ['import', 'content', 'observe'],
@@ -30,12 +30,12 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
     why: 'moves chunks between two peers; who they are is not its business',
   },
   swarm: {
-    may: ['exchange', 'lane', 'delta', 'content', 'schedule', 'observe'],
+    may: ['exchange', 'lane', 'delta', 'content', 'schedule', 'limits', 'observe'],
     why: 'finds and admits peers for the exchange, never learns what a kernel is',
   },
   fleet: { may: ['disk', 'observe'], why: 'who belongs does not depend on what is carried' },
   admission: {
-    may: ['fleet', 'disk', 'observe'],
+    may: ['fleet', 'limits', 'disk', 'observe'],
     why: 'lets machines in; what a member may do afterwards is not its business',
   },
   enrolment: {

@@ -4,9 +4,11 @@ import { yamux } from '@chainsafe/libp2p-yamux';
 import type { Connection, Libp2p, PeerDiscovery, PrivateKey, Stream } from '@libp2p/interface';
 import { mdns } from '@libp2p/mdns';
 import { tcp } from '@libp2p/tcp';
+import { getNetConfig } from '@libp2p/utils';
 import { createLibp2p } from 'libp2p';
 import { MACHINE } from '../fleet/trust-list.ts';
 import { isWireguardProof, newWireguardKey, wireguardPublicKey } from '../fleet/wireguard-key.ts';
+import { Porter } from '../limits/porter.ts';
 import type { Log } from '../observe/log.ts';
 import {
   ChallengeSchema,
@@ -77,6 +79,8 @@ export const DOOR_DEFAULTS: DoorOptions = {
 
 /** What a machine calls itself, characters. */
 const MAX_NAME = 64;
+/** Everybody is one here, from the first byte to the last; a conversation takes much less than this, milliseconds. */
+const STRANGERS = { slowMs: CONVERSATION_MS / 2 };
 /** @libp2p/mdns asks as well as it answers; a door has nobody to ask for. */
 const ASK_MS = 3_600_000;
 
@@ -95,13 +99,22 @@ export class Door implements AsyncDisposable {
 
   static async open(deps: DoorDeps, options: Partial<DoorOptions> = {}): Promise<Door> {
     const { listen, connections, announce } = { ...DOOR_DEFAULTS, ...options };
+    const porter = new Porter({ ...STRANGERS, strangers: connections });
+    const listenOpts = { noDelay: true, blockList: porter.blockList };
     const node = await createLibp2p({
       privateKey: deps.privateKey,
       addresses: { listen: [...listen] },
-      transports: [tcp({ maxConnections: connections, backlog: 2 * connections })],
+      transports: [tcp({ maxConnections: connections, backlog: 2 * connections, listenOpts })],
       connectionEncrypters: [noise()],
       streamMuxers: [yamux({ maxInboundStreams: 1, maxOutboundStreams: 1 })],
-      connectionGater: { denyDialPeer: () => true, denyDialMultiaddr: () => true },
+      connectionGater: {
+        denyDialPeer: () => true,
+        denyDialMultiaddr: () => true,
+        denyInboundConnection: (connection) => {
+          porter.met(getNetConfig(connection.remoteAddr).host, connection);
+          return false;
+        },
+      },
       connectionManager: {
         maxConnections: connections,
         maxIncomingPendingConnections: connections,

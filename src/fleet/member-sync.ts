@@ -5,8 +5,11 @@ import type { Log } from '../observe/log.ts';
 import type { MemberStore } from './member-store.ts';
 import type { MemberChange, Members } from './members.ts';
 import { StatementsSchema } from './membership_pb.ts';
-import { StatementRefused } from './statement.ts';
+import { STATEMENT_BYTES, StatementRefused } from './statement.ts';
 import type { TrustList } from './trust-list.ts';
+
+/** Whether a gossiped statement is passed on; rejected is what no honest member passes on. */
+type Hearing = 'accept' | 'ignore' | 'reject';
 
 /** What the swarm does for this room. */
 export interface MemberNetwork {
@@ -19,7 +22,7 @@ export interface MemberNetwork {
   ): Promise<Uint8Array | undefined>;
   serve(prefix: string, provider: (name: string, from: string) => Promise<Uint8Array | undefined>): void;
   announce(topic: string, bytes: Uint8Array): Promise<void>;
-  subscribe(topic: string, on: (bytes: Uint8Array, from: string) => void): void;
+  subscribe(topic: string, on: (bytes: Uint8Array, from: string) => Hearing): void;
   onConnect(on: (peer: string) => void): void;
 }
 
@@ -52,6 +55,8 @@ const MAX_QUEUE = 256;
 const WORKERS = 2;
 /** Signatures are checked so many at a time, between which the loop turns. */
 const BATCH = 32;
+/** Of so many gossiped statements it is remembered what they were worth: who says one again costs no signature. */
+const MAX_WEIGHED = 1024;
 
 /**
  * Keeps all nodes of a fleet of one mind about its members: what is new is gossiped, and who meets compares what they
@@ -65,6 +70,7 @@ export class MemberSync implements AsyncDisposable {
   readonly #queue = new Set<string>();
   readonly #running = new Set<Promise<unknown>>();
   readonly #timer: NodeJS.Timeout;
+  readonly #weighed = new Map<string, Hearing>();
   /** Of what is known now; forgotten when that changes. */
   #digests: Uint8Array | undefined;
   #workers = 0;
@@ -74,7 +80,7 @@ export class MemberSync implements AsyncDisposable {
     const { network, members } = deps;
     this.#topic = `/bootmesh/members/1.0.0/${members.trust.fleetId}`;
     network.serve(PREFIX, async (name) => this.#answer(name));
-    network.subscribe(this.#topic, (bytes, from) => this.#track(this.#hear([bytes], from).catch(() => undefined)));
+    network.subscribe(this.#topic, (bytes, from) => this.#weigh(bytes, from));
     network.onConnect((peer) => this.#compare(peer));
     for (const peer of network.peers()) this.#compare(peer);
     this.#timer = setInterval(
@@ -115,6 +121,7 @@ export class MemberSync implements AsyncDisposable {
 
   /** The fleet's keys say otherwise who may admit. What was refused under the old list is asked for again. */
   judge(trust: TrustList): void {
+    this.#weighed.clear();
     this.#changed(this.#deps.members.judge(trust));
     for (const peer of this.#deps.network.peers()) this.#compare(peer);
   }
@@ -160,15 +167,45 @@ export class MemberSync implements AsyncDisposable {
     }
   }
 
+  /** Of a gossiped one: what is news goes on, what is known not, and a lie is held against who tells it. */
+  #weigh(bytes: Uint8Array, from: string): Hearing {
+    const { members, log, blame } = this.#deps;
+    if (this.#over.signal.aborted) return 'ignore';
+    const name = bytes.length > STATEMENT_BYTES ? '' : createHash('sha256').update(bytes).digest('base64');
+    let worth = name === '' ? 'reject' : this.#weighed.get(name);
+    if (worth === undefined) {
+      try {
+        const change = members.hear(bytes);
+        this.#remember(name, 'ignore');
+        if (change === undefined) return 'ignore';
+        this.#changed(change);
+        return 'accept';
+      } catch (error) {
+        if (!(error instanceof StatementRefused)) throw error;
+        log.debug('statement refused', { peer: from, reason: error.reason, error });
+        // What another statement may change is not remembered.
+        if (!isLie(error)) return 'ignore';
+        worth = 'reject';
+        this.#remember(name, worth);
+      }
+    }
+    if (worth === 'reject') blame(from);
+    return worth;
+  }
+
+  #remember(name: string, worth: Hearing): void {
+    this.#weighed.set(name, worth);
+    const [oldest] = this.#weighed.keys();
+    if (this.#weighed.size > MAX_WEIGHED && oldest !== undefined) this.#weighed.delete(oldest);
+  }
+
   /** Resolves to those that were news. */
   async #hear(statements: readonly Uint8Array[], from: string): Promise<Uint8Array[]> {
     const { log, blame } = this.#deps;
     return await this.#takeEach(statements, (error) => {
       log.debug('statement refused', { peer: from, reason: error.reason, error });
-      // The other reasons may come of another trust list than ours, at either end.
-      const lie = error.reason === 'malformed' || error.reason === 'signature';
-      if (lie) blame(from);
-      return !lie;
+      if (isLie(error)) blame(from);
+      return !isLie(error);
     });
   }
 
@@ -223,6 +260,11 @@ export class MemberSync implements AsyncDisposable {
     const tracked = work.finally(() => this.#running.delete(tracked));
     this.#running.add(tracked);
   }
+}
+
+/** The other reasons may come of another trust list than ours, at either end. */
+function isLie({ reason }: StatementRefused): boolean {
+  return reason === 'malformed' || reason === 'signature';
 }
 
 /** One sha256 per bucket, of the statements in the order of their bytes: whoever knows the same has the same. */

@@ -217,7 +217,10 @@ export class Channels implements AsyncDisposable {
 
   #start(): void {
     this.#network.serve(PREFIX, async (name) => this.#ledger.document(name.slice(PREFIX.length)));
-    this.#network.subscribe(this.#topic, (bytes, from) => this.#receive(from, bytes));
+    this.#network.subscribe(this.#topic, (bytes, from) => {
+      this.#receive(from, bytes);
+      return this.#ledger.weigh(Buffer.from(bytes));
+    });
     this.#network.onConnect((peer) => this.#receive(peer));
     this.#sayStale();
     for (const peer of this.#network.peers()) this.#receive(peer);

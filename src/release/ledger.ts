@@ -6,6 +6,7 @@ import { CandidateRefused, fetchCandidate } from './candidate.ts';
 import { sha256 } from './chain.ts';
 import { DOCUMENT_BYTES, type Documents, type ReadDocument, TIMESTAMP } from './document.ts';
 import { MetadataStore } from './metadata-store.ts';
+import type { Hearing } from './peer-questions.ts';
 import { readRoot, Unauthentic } from './trust-root.ts';
 import { advance, heldOf, hold, releaseOf, type TrustedState, type VerifiedRelease } from './trusted-state.ts';
 
@@ -140,6 +141,22 @@ export class Ledger {
       return true;
     } catch {
       return false;
+    }
+  }
+
+  /**
+   * Whether a gossiped timestamp is passed on: a newer one that is signed is, and so is a second one of our version,
+   * of which all should hear. One that only a root that we lack may vouch for is asked for, and not passed on.
+   */
+  weigh(timestamp: Buffer): Hearing {
+    if (timestamp.length > DOCUMENT_BYTES.timestamp) return 'reject';
+    try {
+      const verdict = this.compare(timestamp);
+      if (verdict === undefined) return 'reject';
+      return verdict === 'fork' || (verdict === 'newer' && this.vouches(timestamp)) ? 'accept' : 'ignore';
+    } catch (error) {
+      if (!(error instanceof CandidateRefused)) throw error;
+      return 'ignore';
     }
   }
 

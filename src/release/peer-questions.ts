@@ -1,5 +1,7 @@
 import { CandidateRefused } from './candidate.ts';
 
+export type Hearing = 'accept' | 'ignore' | 'reject';
+
 /** How this room reaches other members. Documents are small; nothing that a peer says is believed for who it is. */
 export interface MetadataNetwork {
   /** Peer ids of connected members. */
@@ -13,7 +15,8 @@ export interface MetadataNetwork {
   /** Answers questions for names that start with `prefix`; `name` is the whole name. */
   serve(prefix: string, provider: (name: string, from: string) => Promise<Uint8Array | undefined>): void;
   announce(topic: string, bytes: Uint8Array): Promise<void>;
-  subscribe(topic: string, on: (bytes: Uint8Array, from: string) => void): void;
+  /** What `on` returns decides whether it is passed on; rejected is what no honest member passes on. */
+  subscribe(topic: string, on: (bytes: Uint8Array, from: string) => Hearing): void;
   onConnect(on: (peer: string) => void): void;
 }
 

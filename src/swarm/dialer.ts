@@ -1,4 +1,5 @@
 import { peerIdFromString } from '@libp2p/peer-id';
+import { tryGetNetConfig } from '@libp2p/utils';
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr';
 import type { Log } from '../observe/log.ts';
 import { backoff } from '../schedule/backoff.ts';
@@ -34,6 +35,7 @@ export class Dialer implements Disposable {
   readonly #node: SwarmNode;
   readonly #log: Log;
   readonly #banned: (peerId: string) => boolean;
+  readonly #expect: (host: string) => void;
   readonly #site: string;
 
   constructor(
@@ -41,6 +43,8 @@ export class Dialer implements Disposable {
       readonly node: SwarmNode;
       readonly log: Log;
       banned(peerId: string): boolean;
+      /** A member may come from this IP address. */
+      expect(host: string): void;
     },
     members: Iterable<KnownMember>,
     site: string,
@@ -48,6 +52,7 @@ export class Dialer implements Disposable {
     this.#node = deps.node;
     this.#log = deps.log;
     this.#banned = deps.banned;
+    this.#expect = deps.expect;
     this.#site = site;
     for (const member of members) this.meet(member);
     deps.node.addEventListener('peer:disconnect', (event) => {
@@ -67,6 +72,8 @@ export class Dialer implements Disposable {
     const { peerId, site } = member;
     if (peerId === this.#node.peerId.toString()) return;
     const addresses = member.addresses.map((address) => withPeer(address, peerId));
+    const hosts = addresses.flatMap((address) => tryGetNetConfig(address)?.host ?? []);
+    for (const host of hosts) this.#expect(host);
     const known = this.#contacts.get(peerId);
     const contact: Contact = known ?? {
       peerId,

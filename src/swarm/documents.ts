@@ -30,6 +30,21 @@ export class BadAnswer extends Error {
   }
 }
 
+/**
+ * What a gossiped document is worth: it is passed on, or goes no further than here. What no honest member passes on is
+ * rejected, so that it is held against who did.
+ */
+export type Hearing = 'accept' | 'ignore' | 'reject';
+
+/** Told of each at once; decides with little work, since anybody's gossip waits for it. */
+type Listener = (bytes: Uint8Array, from: string) => Hearing;
+
+const RESULTS = {
+  accept: TopicValidatorResult.Accept,
+  ignore: TopicValidatorResult.Ignore,
+  reject: TopicValidatorResult.Reject,
+} as const;
+
 type Provider = (name: string, from: string) => Promise<Uint8Array | undefined>;
 
 /** Small named documents between members: asked for one by one, or gossiped under a topic. */
@@ -38,14 +53,13 @@ export class Documents {
   readonly #log: Log;
   readonly #admits: (peerId: string) => boolean;
   readonly #providers = new Map<string, Provider>();
-  readonly #subscribers = new Map<string, ((bytes: Uint8Array, from: string) => void)[]>();
+  readonly #subscribers = new Map<string, Listener>();
   readonly #connectListeners: ((peer: string) => void)[] = [];
 
   private constructor(deps: { readonly node: SwarmNode; readonly log: Log; admits(peerId: string): boolean }) {
     this.#node = deps.node;
     this.#log = deps.log;
     this.#admits = deps.admits;
-    deps.node.services.pubsub.addEventListener('message', ({ detail }) => this.#gossiped(detail));
   }
 
   static async open(deps: { readonly node: SwarmNode; readonly log: Log; admits(peerId: string): boolean }) {
@@ -105,17 +119,13 @@ export class Documents {
     await this.#node.services.pubsub.publish(topic, bytes);
   }
 
-  /** `from` is the member that announced it, which is not always the one that passed it on. */
-  subscribe(topic: string, on: (bytes: Uint8Array, from: string) => void): void {
-    const listeners = this.#subscribers.get(topic) ?? [];
-    this.#subscribers.set(topic, [...listeners, on]);
-    if (listeners.length > 0) return;
+  /** `from` is the member that announced it, which is not always the one that passed it on. One listener per topic. */
+  subscribe(topic: string, on: Listener): void {
+    if (this.#subscribers.has(topic)) throw new Error(`somebody listens to ${topic} already`);
+    this.#subscribers.set(topic, on);
     const { pubsub } = this.#node.services;
-    // What is no member's, or too large, goes no further than here.
-    pubsub.topicValidators.set(topic, (_, message) => {
-      const fine = this.#author(message) !== undefined && message.data.length <= MAX_GOSSIP_BYTES;
-      return fine ? TopicValidatorResult.Accept : TopicValidatorResult.Reject;
-    });
+    // Before it is passed on, and not after: what is no member's, too large, or a lie, goes no further than here.
+    pubsub.topicValidators.set(topic, (_, message) => RESULTS[this.#hear(message)]);
     pubsub.subscribe(topic);
   }
 
@@ -129,10 +139,10 @@ export class Documents {
     for (const on of this.#connectListeners) on(peer);
   }
 
-  #gossiped(message: GossipMessage): void {
+  #hear(message: GossipMessage): Hearing {
     const from = this.#author(message);
-    if (from === undefined || message.data.length > MAX_GOSSIP_BYTES) return;
-    for (const on of this.#subscribers.get(message.topic) ?? []) on(message.data, from);
+    if (from === undefined || message.data.length > MAX_GOSSIP_BYTES) return 'reject';
+    return this.#subscribers.get(message.topic)?.(message.data, from) ?? 'ignore';
   }
 
   #author(message: GossipMessage): string | undefined {

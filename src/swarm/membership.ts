@@ -1,3 +1,6 @@
+import type { ConnectionGater, MultiaddrConnection } from '@libp2p/interface';
+import { getNetConfig } from '@libp2p/utils';
+import type { Porter } from '../limits/porter.ts';
 import type { Vouching } from './vouched.ts';
 
 /** What the swarm knows of a member. */
@@ -19,4 +22,23 @@ export interface Membership {
   readonly members?: Iterable<KnownMember>;
   /** What is shown to each other on every connection, where membership is proven by that. */
   readonly vouching?: Vouching | undefined;
+}
+
+/** Members only, and no banned ones: checked as soon as Noise has proved who is there, before any protocol. */
+export function gate(admits: (peer: string) => boolean, porter: Porter): ConnectionGater {
+  const isRefused = (peer: { toString(): string }, connection: MultiaddrConnection) => {
+    if (!admits(peer.toString())) return true;
+    porter.knows(getNetConfig(connection.remoteAddr).host, connection);
+    return false;
+  };
+  return {
+    denyDialPeer: (peer) => !admits(peer.toString()),
+    denyInboundConnection: (connection) => {
+      porter.met(getNetConfig(connection.remoteAddr).host, connection);
+      return false;
+    },
+    denyInboundEncryptedConnection: isRefused,
+    denyOutboundEncryptedConnection: isRefused,
+    filterMultiaddrForPeer: (peer) => admits(peer.toString()),
+  };
 }

@@ -9,6 +9,7 @@ import { peerIdFromString } from '@libp2p/peer-id';
 import { type Ping, ping } from '@libp2p/ping';
 import { tcp } from '@libp2p/tcp';
 import { createLibp2p } from 'libp2p';
+import { PORTER_DEFAULTS, type Porter } from '../limits/porter.ts';
 import { corked } from './corked.ts';
 import { segmentDiscovery } from './segment-discovery.ts';
 import { sparing } from './sparing.ts';
@@ -38,18 +39,23 @@ export async function createNode(
   deps: {
     readonly privateKey: PrivateKey;
     readonly gate: ConnectionGater;
+    /** Anybody may begin a handshake when absent. */
+    readonly porter?: Porter | undefined;
     admits(peerId: string): boolean;
+    /** Of a peer's gossip, 0 at best: below that it is not in our mesh, and at -9 not listened to. @default 0 */
+    readonly score?: (peerId: string) => number;
     readonly vouching?: Vouching | undefined;
   },
   options: NodeOptions,
 ): Promise<SwarmNode> {
   const discovery = options.bootstrap.length > 0 ? [bootstrap({ list: [...options.bootstrap] })] : [];
   const connected = (peerId: string) => (node?.getConnections(peerIdFromString(peerId)).length ?? 0) > 0;
+  const listenOpts = { ...TRANSPORT.tcp.listenOpts, blockList: deps.porter?.blockList };
   let node: SwarmNode | undefined;
   node = await createLibp2p({
     privateKey: deps.privateKey,
     addresses: { listen: [...options.listen] },
-    transports: [tcp(TRANSPORT.tcp)],
+    transports: [tcp({ ...TRANSPORT.tcp, listenOpts })],
     connectionProtector: corked,
     // The first that the other end knows, too.
     connectionEncrypters: deps.vouching === undefined ? [noise()] : [vouched(noise(), deps.vouching), noise()],
@@ -61,7 +67,8 @@ export async function createNode(
       inboundUpgradeTimeout: 5_000,
       // A site's nodes may share one address (a lab, a NAT) and come back in the same second after a power cut.
       inboundConnectionThreshold: 64,
-      maxIncomingPendingConnections: 64,
+      // Half of them are never strangers'.
+      maxIncomingPendingConnections: 2 * PORTER_DEFAULTS.strangers,
       reconnectRetries: 0,
     },
     // `Vigil` asks only those who are silent.
@@ -79,6 +86,7 @@ export async function createNode(
         maxInboundDataLength: 4 * MAX_GOSSIP_BYTES,
         maxOutboundBufferSize: 64 * MAX_GOSSIP_BYTES,
         maxTopicBytesPerPeer: 64 * 1024,
+        scoreParams: { appSpecificScore: deps.score ?? (() => 0) },
       }),
       dht: kadDHT({
         protocol: DHT_PROTOCOL,

@@ -42,6 +42,12 @@ export class Standing {
     return until;
   }
 
+  /** Those that are not forgotten; a ban forgets them, since nothing more is heard then. */
+  offences(peer: string, now = Date.now()): number {
+    const known = this.#offences.get(peer);
+    return known === undefined || now - known.since > this.#options.forgetMs ? 0 : known.count;
+  }
+
   /** Counts an offence; true when it is one too many. The caller bans. */
   offend(peer: string, now = Date.now()): boolean {
     const known = this.#offences.get(peer);

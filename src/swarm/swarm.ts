@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import type { ConnectionGater, PrivateKey } from '@libp2p/interface';
+import type { PrivateKey } from '@libp2p/interface';
 import { peerIdFromString } from '@libp2p/peer-id';
 import type { CID } from 'multiformats/cid';
 import type { ChunkSet } from '../content/chunk-set.ts';
@@ -10,12 +10,13 @@ import { Exchange, type ExchangeOptions } from '../exchange/exchange.ts';
 import type { Link } from '../exchange/link.ts';
 import type { DownloadReport } from '../exchange/session.ts';
 import type { Caps } from '../exchange/throttle.ts';
+import { Porter, type PorterOptions } from '../limits/porter.ts';
 import type { Log } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import { Dialer } from './dialer.ts';
 import { Documents } from './documents.ts';
 import { type LaneOptions, LanePolicy } from './lane-policy.ts';
-import type { KnownMember, Membership } from './membership.ts';
+import { gate, type KnownMember, type Membership } from './membership.ts';
 import { createNode, type SwarmNode } from './node.ts';
 import { Providers } from './providers.ts';
 import { Standing, type StandingOptions } from './standing.ts';
@@ -53,6 +54,8 @@ export interface SwarmOptions {
   readonly backgroundOpen?: () => boolean;
   readonly exchange?: Partial<ExchangeOptions>;
   readonly standing?: Partial<StandingOptions>;
+  /** What all who have not proven that they are members may take of the port. */
+  readonly strangers?: Partial<PorterOptions>;
 }
 
 export const SWARM_DEFAULTS = {
@@ -302,8 +305,12 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
   const { listen, site: ownSite, mdns, dialTimeoutMs, pingMs } = { ...SWARM_DEFAULTS, ...options };
   const standing = new Standing(options.standing);
   const admits = (peer: string) => membership.member(peer) !== undefined && standing.bannedUntil(peer) === undefined;
+  const porter = new Porter(options.strangers);
   const node = await createNode(
-    { privateKey: deps.privateKey, gate: gate(admits), admits, vouching: membership.vouching },
+    {
+      ...{ privateKey: deps.privateKey, gate: gate(admits, porter), porter, admits, vouching: membership.vouching },
+      score: (peer) => -standing.offences(peer),
+    },
     { listen, bootstrap: options.bootstrap ?? [], mdns, dialTimeoutMs },
   );
   await using stack = new AsyncDisposableStack();
@@ -376,17 +383,7 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
   );
   const members = [...(membership.members ?? []), ...(options.members ?? [])];
   const banned = (peer: string) => standing.bannedUntil(peer) !== undefined;
-  const dialer = stack.use(new Dialer({ node, log, banned }, members, site));
+  const dialer = stack.use(new Dialer({ node, log, banned, expect: (host) => porter.welcome(host) }, members, site));
   const parts = { node, likely, site, store, exchange, documents, providers, traffic, dialer, offend, cutOff };
   return { ...parts, stack: stack.move() };
-}
-
-/** Members only, and no banned ones: checked as soon as Noise has proved who is there, before any protocol. */
-function gate(admits: (peer: string) => boolean): ConnectionGater {
-  return {
-    denyDialPeer: (peer) => !admits(peer.toString()),
-    denyInboundEncryptedConnection: (peer) => !admits(peer.toString()),
-    denyOutboundEncryptedConnection: (peer) => !admits(peer.toString()),
-    filterMultiaddrForPeer: (peer) => admits(peer.toString()),
-  };
 }

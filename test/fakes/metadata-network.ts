@@ -1,4 +1,4 @@
-import type { MetadataNetwork } from '../../src/release/peer-questions.ts';
+import type { Hearing, MetadataNetwork } from '../../src/release/peer-questions.ts';
 
 type Provider = (name: string, from: string) => Promise<Uint8Array | undefined>;
 type Ask = (name: string, options: { signal: AbortSignal; maxBytes: number }) => Promise<Uint8Array | undefined>;
@@ -40,7 +40,7 @@ export class FakeNode implements MetadataNetwork {
   answer: Ask | undefined;
   readonly #network: FakeNetwork;
   readonly #providers = new Map<string, Provider>();
-  readonly #subscribers = new Map<string, (bytes: Uint8Array, from: string) => void>();
+  readonly #subscribers = new Map<string, (bytes: Uint8Array, from: string) => Hearing>();
   #onConnect: ((peer: string) => void) | undefined;
 
   constructor(id: string, network: FakeNetwork) {
@@ -70,7 +70,7 @@ export class FakeNode implements MetadataNetwork {
     for (const peer of this.links) this.#network.nodes.get(peer)?.hear(topic, bytes, this.id);
   }
 
-  subscribe(topic: string, on: (bytes: Uint8Array, from: string) => void): void {
+  subscribe(topic: string, on: (bytes: Uint8Array, from: string) => Hearing): void {
     this.#subscribers.set(topic, on);
   }
 
@@ -86,8 +86,8 @@ export class FakeNode implements MetadataNetwork {
     this.#subscribers.get(topic)?.(bytes, from);
   }
 
-  /** As if `from` had gossiped `bytes` on every topic. */
-  gossip(bytes: Uint8Array, from: string): void {
-    for (const on of this.#subscribers.values()) on(bytes, from);
+  /** As if `from` had gossiped `bytes` on every topic: what they were worth. */
+  gossip(bytes: Uint8Array, from: string): Hearing[] {
+    return [...this.#subscribers.values()].map((on) => on(bytes, from));
   }
 }

@@ -105,9 +105,17 @@ suite('member sync', () => {
     assert.ok(first && second);
     const forged = Buffer.from(first.bytes);
     forged[forged.length - 1] = (forged.at(-1) ?? 0) ^ 1;
-    honest.network.gossip(forged, 'liar');
-    await until(() => honest.blamed.length > 0);
-    assert.deepEqual(honest.blamed, ['liar']);
+    const long = Buffer.concat([first.bytes, Buffer.alloc(1024)]);
+    assert.deepEqual(
+      [forged, forged, long].map((bytes) => honest.network.gossip(bytes, 'liar')),
+      [['reject'], ['reject'], ['reject']],
+    );
+    assert.deepEqual(honest.blamed, ['liar', 'liar', 'liar']);
+    const unsettled = node('unsettled', { trust: { ...fleet.trust, issuers: [] } });
+    assert.deepEqual(unsettled.network.gossip(first.bytes, 'liar'), ['ignore'], 'another list may know better');
+    unsettled.sync.judge(fleet.trust);
+    const worth = [first.bytes, first.bytes].map((bytes) => unsettled.network.gossip(bytes, 'anybody'));
+    assert.deepEqual([worth, unsettled.blamed], [[['accept'], ['ignore']], []], 'news goes on, and once');
     const behind = node('behind', { trust: { ...fleet.trust, issuers: [] } });
     network.link('honest', 'behind');
     await honest.sync.say(second.bytes);

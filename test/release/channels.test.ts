@@ -42,6 +42,28 @@ function lying(repository: string, lies: Record<string, Uint8Array | undefined>)
 }
 
 describe('a release', () => {
+  it('is passed on by gossip when it is newer and signed, and goes no further when it is known, old, or somebody’s own', async () => {
+    await using fleet = await TestFleet.create();
+    const node = new FakeNetwork().node('a');
+    await using a = await fleet.node(node);
+    await fleet.publish('one');
+    const old = (await readRepository(fleet.repository, 'timestamp.json')) ?? Buffer.alloc(0);
+    assert.deepEqual(node.gossip(old, 'b'), ['accept']);
+    await a.adopt(fleet.repository, { signal });
+    assert.deepEqual(node.gossip(old, 'b'), ['ignore']);
+    await fleet.publish('two');
+    const newer = (await readRepository(fleet.repository, 'timestamp.json')) ?? Buffer.alloc(0);
+    const { signed: said } = JSON.parse(newer.toString());
+    const unsigned = Buffer.from(JSON.stringify({ signed: said, signatures: [] }));
+    const worth = [unsigned, newer, Buffer.from('no timestamp'), Buffer.alloc(100_000, ' ')];
+    assert.deepEqual(
+      worth.map((bytes) => node.gossip(bytes, 'b')[0]),
+      ['ignore', 'accept', 'reject', 'reject'],
+    );
+    await a.adopt(fleet.repository, { signal });
+    assert.deepEqual(node.gossip(old, 'b'), ['ignore']);
+  });
+
   it('published on one node reaches the others, by gossip and by connecting, and they pass it on', async () => {
     await using fleet = await TestFleet.create();
     const network = new FakeNetwork();

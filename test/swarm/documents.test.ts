@@ -38,10 +38,13 @@ suite('documents', { timeout: 60_000 }, () => {
     const { swarm: author } = await fleet.node({ undialled: true });
     const { swarm: reader } = await fleet.node();
     const heard = new Promise<{ bytes: Uint8Array; from: string }>((resolve) => {
-      reader.documents.subscribe('channel', (bytes, from) => resolve({ bytes, from }));
+      reader.documents.subscribe('channel', (bytes, from) => {
+        resolve({ bytes, from });
+        return 'accept';
+      });
     });
-    middle.documents.subscribe('channel', () => undefined);
-    author.documents.subscribe('channel', () => undefined);
+    middle.documents.subscribe('channel', () => 'accept');
+    author.documents.subscribe('channel', () => 'accept');
     await assert.rejects(author.documents.announce('channel', new Uint8Array(16 * 1024 + 1)), RangeError);
     // The mesh forms within a heartbeat or two: say it until somebody hears.
     const again = setInterval(
