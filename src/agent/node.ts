@@ -117,7 +117,7 @@ export class MeshNode implements AsyncDisposable {
     const background = backgroundOf(config, log);
     const overlay = brief ? undefined : await FleetOverlay.open({ config, membership, log });
     if (overlay !== undefined) stack.use(overlay);
-    membership.inOverlay = overlay?.up === true;
+    membership.overlay = overlay?.up === true ? overlay : undefined;
     const swarm = stack.use(
       await openSwarm({ config, log, metrics, store, roster, membership, overlay, identity, description, background }),
     );

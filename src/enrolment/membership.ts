@@ -73,7 +73,7 @@ export class Membership {
   readonly #log: Log;
   #onShown: (change: MemberChange) => void = () => undefined;
   /** This node has an interface in the overlay: members of other sites are dialled there, and nowhere else. */
-  inOverlay = false;
+  overlay: { isInside(address: string): boolean } | undefined;
 
   private constructor({ identity, roster, log }: Deps, certified: Certified | undefined) {
     this.#peerId = identity.peerId;
@@ -160,9 +160,19 @@ export class Membership {
   contact({ peerId, site, name, address }: Certificate): KnownMember | undefined {
     const addresses = this.certified?.members.binding(peerId)?.addresses;
     if (addresses === undefined || this.#roster.member(peerId) !== undefined) return undefined;
-    if (!this.inOverlay || site === this.own?.site) return { peerId, site, name, addresses };
+    if (this.overlay === undefined || site === this.own?.site) return { peerId, site, name, addresses };
     const ports = new Set(addresses.map((each) => each.split('/').at(-1)));
     return { peerId, site, name, addresses: [...ports].map((port) => `/ip6/${address}/tcp/${port}`) };
+  }
+
+  /**
+   * Of what a peer, a DHT or the segment says, too: certified members of other sites at their overlay address alone, those
+   * of the own site anywhere else.
+   */
+  mayDial(peerId: string, host: string): boolean {
+    const member = this.certified?.members.member(peerId);
+    if (this.overlay === undefined || member === undefined || this.#roster.member(peerId) !== undefined) return true;
+    return this.overlay.isInside(host) !== (member.site === this.own?.site);
   }
 
   /** This node's own certificate should be replaced by a later one. */

@@ -20,12 +20,18 @@ export interface Membership {
   member(peerId: string): Member | undefined;
   /** Members known beforehand: whom to dial, and whom to expect in our site. */
   readonly members?: Iterable<KnownMember>;
+  /** Whether a member is to be met at this IP address, wherever it was heard of. @default at any */
+  mayDial?(peerId: string, host: string): boolean;
   /** What is shown to each other on every connection, where membership is proven by that. */
   readonly vouching?: Vouching | undefined;
 }
 
 /** Members only, and no banned ones: checked as soon as Noise has proved who is there, before any protocol. */
-export function gate(admits: (peer: string) => boolean, porter: Porter): ConnectionGater {
+export function gate(
+  admits: (peer: string) => boolean,
+  porter: Porter,
+  mayDial: NonNullable<Membership['mayDial']>,
+): ConnectionGater {
   const isRefused = (peer: { toString(): string }, connection: MultiaddrConnection) => {
     if (!admits(peer.toString())) return true;
     porter.knows(getNetConfig(connection.remoteAddr).host, connection);
@@ -33,6 +39,12 @@ export function gate(admits: (peer: string) => boolean, porter: Porter): Connect
   };
   return {
     denyDialPeer: (peer) => !admits(peer.toString()),
+    denyDialMultiaddr: (address) => {
+      const parts = address.getComponents();
+      const peer = parts.findLast(({ name }) => name === 'p2p')?.value;
+      const host = parts.find(({ name }) => name === 'ip4' || name === 'ip6')?.value;
+      return peer !== undefined && host !== undefined && !mayDial(peer, host);
+    },
     denyInboundConnection: (connection) => {
       porter.met(getNetConfig(connection.remoteAddr).host, connection);
       return false;

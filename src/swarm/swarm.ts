@@ -305,10 +305,17 @@ async function openParts(deps: SwarmDeps, options: SwarmOptions, events: EventEm
   const { listen, site: ownSite, mdns, dialTimeoutMs, pingMs } = { ...SWARM_DEFAULTS, ...options };
   const standing = new Standing(options.standing);
   const admits = (peer: string) => membership.member(peer) !== undefined && standing.bannedUntil(peer) === undefined;
+  const mayDial = (peer: string, host: string) => membership.mayDial?.(peer, host) ?? true;
   const porter = new Porter(options.strangers);
   const node = await createNode(
     {
-      ...{ privateKey: deps.privateKey, gate: gate(admits, porter), porter, admits, vouching: membership.vouching },
+      ...{
+        privateKey: deps.privateKey,
+        gate: gate(admits, porter, mayDial),
+        porter,
+        admits,
+        vouching: membership.vouching,
+      },
       score: (peer) => -standing.offences(peer),
     },
     { listen, bootstrap: options.bootstrap ?? [], mdns, dialTimeoutMs },
