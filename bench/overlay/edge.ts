@@ -19,6 +19,8 @@ interface Options {
 
 /** Whoever is revoked has lost swarm and overlay within this time, milliseconds. */
 const REVOKED_MS = 5_000;
+/** For commands that wait for others, on a machine with more agents than cores, milliseconds. */
+const SLOW_MS = 120_000;
 /** Certificates are dated in whole seconds. */
 const SECOND_MS = 1_100;
 
@@ -64,7 +66,7 @@ export async function liveAtTheEdge(fleet: OverlayFleet, { signal, say }: Option
   await step('every pair of the site exchanges a chunk', () => exchange(fleet, edge(), signal));
   await step('a machine joins by the site’s issuer, and gets a chunk of everybody', async () => {
     const { token } = await lab.bootmesh<InviteResult>(ISSUER, ['fleet', 'invite', '--name', NEWCOMER], { signal });
-    await lab.bootmesh(NEWCOMER, ['join', token, '--name', NEWCOMER], { signal });
+    await lab.bootmesh(NEWCOMER, ['join', token, '--name', NEWCOMER], { signal, timeoutMs: SLOW_MS });
     await lab.startNode(NEWCOMER, { signal });
     fleet.running.add(NEWCOMER);
     await until(async () => await unmet(fleet, edge(), signal), { signal });
@@ -109,7 +111,7 @@ export async function liveAtTheEdge(fleet: OverlayFleet, { signal, say }: Option
 
 async function joinByList(fleet: OverlayFleet, { signal }: Pick<Options, 'signal'>): Promise<void> {
   const root = join(keysOf(fleet), 'root.json');
-  await fleet.lab.bootmesh(DISKLESS, ['join', '--root', root, '--wait', '60s'], { signal });
+  await fleet.lab.bootmesh(DISKLESS, ['join', '--root', root, '--wait', '60s'], { signal, timeoutMs: SLOW_MS });
   await fleet.lab.startNode(DISKLESS, { signal });
   fleet.running.add(DISKLESS);
 }
@@ -154,7 +156,10 @@ async function exchange(
   others: readonly string[] = [],
 ): Promise<void> {
   for (const name of names) {
-    const { pings } = await lab.bootmesh<{ pings: PingLine[] }>(name, ['ping', ...others], { signal });
+    const { pings } = await lab.bootmesh<{ pings: PingLine[] }>(name, ['ping', ...others], {
+      signal,
+      timeoutMs: SLOW_MS,
+    });
     const missed = pings.filter(({ outcome }) => outcome !== 'chunk');
     const [first] = missed;
     if (first) throw new Error(`${name} got no chunk of ${first.name}: ${first.why ?? first.outcome}`);

@@ -23,6 +23,7 @@ export interface Meeting {
 
 /** Handshakes in vain are given up after 25 s; then the interfaces have what stays. */
 const SETTLED_MS = 60_000;
+const PING_MS = 120_000;
 
 /** Everybody asks everybody for a chunk, and every interface is compared with what it is entitled to. */
 export async function meet(
@@ -36,7 +37,8 @@ export async function meet(
   say(`${nat}: all ${names.length} nodes have met after ${(meshed / 1000).toFixed(1)} s`);
   const lines = new Map<string, readonly PingLine[]>();
   for (const name of names) {
-    const pings = (await fleet.lab.bootmesh<{ pings: PingLine[] }>(name, ['ping'], { signal })).pings;
+    const pings = (await fleet.lab.bootmesh<{ pings: PingLine[] }>(name, ['ping'], { signal, timeoutMs: PING_MS }))
+      .pings;
     lines.set(name, pings);
     say(`${nat}: ${name.padEnd(10)} ${summaryOf(pings)}`);
   }
@@ -97,7 +99,7 @@ async function interfaces(fleet: OverlayFleet, names: readonly string[], across:
 }
 
 function wayOf({ path, via }: PingLine): string {
-  return via === undefined ? (path ?? 'no way') : `${path} ${via}`;
+  return via === undefined ? (path ?? 'no way') : `through ${via}`;
 }
 
 /** `7 lan, 8 overlay (median 3.1 ms), …` */
