@@ -18,6 +18,8 @@ export interface Difference {
   /** In the order in which they are to be set. */
   readonly set: readonly PeerSetting[];
   readonly trials: ReadonlyMap<string, Trial>;
+  /** Peers whose sessions were not begun with yet. */
+  readonly waiting: number;
 }
 
 export interface DifferenceOptions {
@@ -52,12 +54,14 @@ export function difference(
   const trials = new Map<string, Trial>();
   const set: PeerSetting[] = [];
   let begun = 0;
+  let waiting = 0;
   for (const peer of plan) {
     const { publicKey, allowedIps } = peer;
     const found = present.get(publicKey);
     const alive = isAlive(found, time);
     const tried = before.get(publicKey);
     const mayBegin = tried !== undefined || begun < atOnce;
+    if (!alive && !mayBegin && peer.endpoints.length > 0) waiting += 1;
     const trial = alive ? tried : mayBegin ? nextTrial(peer, found, tried, now) : undefined;
     if (trial !== undefined) trials.set(publicKey, trial);
     if (trial !== undefined && tried === undefined) begun += 1;
@@ -75,7 +79,7 @@ export function difference(
   // An address belongs to the peer that it was given to last: who loses one comes before who gains it.
   const gains = ({ publicKey, allowedIps = [] }: PeerSetting) =>
     allowedIps.length > (present.get(publicKey)?.allowedIps.length ?? 0) ? 1 : 0;
-  return { remove, set: set.toSorted((a, b) => gains(a) - gains(b)), trials };
+  return { remove, set: set.toSorted((a, b) => gains(a) - gains(b)), trials, waiting };
 }
 
 /** The endpoint to try now: the first, or the one after that which stayed silent while something was sent there. */

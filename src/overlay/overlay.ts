@@ -1,3 +1,4 @@
+import { createHash, randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../observe/log.ts';
 import { difference, type Trial } from './difference.ts';
@@ -31,8 +32,12 @@ export interface OverlayStatus {
 
 /** A lost interface is made anew after so long, milliseconds. */
 const AGAIN_MS = 2_000;
-/** Sessions that are begun with one look. */
-const AT_ONCE = 32;
+/**
+ * When power returns to a site, each of its nodes has all others to begin a session with, and both ends of a pair would at
+ * once: so few are begun with one look, each node in an order of its own, and the next look comes soon.
+ */
+const AT_ONCE = 16;
+const SPREAD_MS = 500;
 /** Changes that come together are made together, milliseconds. */
 const SETTLE_MS = 50;
 
@@ -46,6 +51,9 @@ export class Overlay implements AsyncDisposable {
   #trials: ReadonlyMap<string, Trial> = new Map();
   #wake: () => void = () => undefined;
   #woken = false;
+  /** Sessions wait to be begun. */
+  #waiting = false;
+  readonly #order = randomBytes(16);
   /** The interface is gone, without our doing. */
   #lost = false;
   #forwards = false;
@@ -110,7 +118,7 @@ export class Overlay implements AsyncDisposable {
     const woken = Promise.withResolvers<void>();
     this.#wake = woken.resolve;
     if (this.#woken || this.#lost || this.#over.signal.aborted) woken.resolve();
-    const timer = setTimeout(woken.resolve, this.#options.lookMs).unref();
+    const timer = setTimeout(woken.resolve, this.#waiting ? SPREAD_MS : this.#options.lookMs).unref();
     await woken.promise;
     clearTimeout(timer);
     if (this.#woken)
@@ -152,7 +160,9 @@ export class Overlay implements AsyncDisposable {
     const clocks = { now: performance.now(), time: Date.now() / 1000 };
     const { keepalive } = this.#options;
     const options = { keepalive, atOnce: AT_ONCE, ...clocks };
-    const { remove, set, trials } = difference(dump, this.#deps.plan(dump), this.#trials, options);
+    const plan = inOwnOrder(this.#deps.plan(dump), this.#order);
+    const { remove, set, trials, waiting } = difference(dump, plan, this.#trials, options);
+    this.#waiting = waiting > 0;
     if (remove.length > 0) await this.#interface.remove(remove);
     if (set.length > 0) await this.#interface.set(set);
     this.#trials = trials;
@@ -160,4 +170,14 @@ export class Overlay implements AsyncDisposable {
       this.#deps.log.info('overlay peers changed', { set: set.length, removed: remove.length });
     }
   }
+}
+
+function inOwnOrder(plan: readonly PlannedPeer[], salt: Uint8Array): PlannedPeer[] {
+  const place = new Map(
+    plan.map(({ publicKey }) => [
+      publicKey,
+      createHash('sha256').update(salt).update(publicKey).digest().readUInt32BE(0),
+    ]),
+  );
+  return plan.toSorted((a, b) => (place.get(a.publicKey) ?? 0) - (place.get(b.publicKey) ?? 0));
 }

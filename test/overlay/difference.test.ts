@@ -44,6 +44,27 @@ suite('difference between an interface and its plan', () => {
     assert.deepEqual(natted.set, []);
   });
 
+  test('of many that are to be begun with, some at a time: power that returns to a site is no storm', () => {
+    const plan = Array.from({ length: 100 }, (_, n) => planned(String(n)));
+    const interfaces: PeerDump[] = [];
+    let trials = NONE;
+    const begun: number[] = [];
+    for (let now = 0; now < 5; now += 1) {
+      const { set, waiting, trials: next } = difference(dump(...interfaces), plan, trials, { ...options, now });
+      begun.push(set.filter(({ endpoint }) => endpoint !== undefined).length);
+      assert.equal(waiting, 100 - begun.reduce((sum, each) => sum + each, 0));
+      for (const { publicKey, keepalive = 0 } of set) {
+        const found = interfaces.findIndex((peer) => peer.publicKey === publicKey);
+        const { handshakeAt: _, ...silent } = present(publicKey);
+        interfaces.splice(found < 0 ? interfaces.length : found, 1, { ...silent, ...(keepalive > 0 && { keepalive }) });
+      }
+      trials = next;
+    }
+    assert.deepEqual(begun, [32, 32, 32, 4, 0]);
+    const alive = difference(dump(...plan.map(({ publicKey }) => present(publicKey))), plan, NONE, options);
+    assert.deepEqual([alive.set, alive.waiting], [[], 0], 'those who were begun with from their end are not');
+  });
+
   test('addresses that somebody else gave it are taken away before their owner gets them back', () => {
     const thief = present('1', { allowedIps: ['::/0', 'fd00::1/128', 'fd00::2/128'] });
     const victim = present('2', { allowedIps: [] });
