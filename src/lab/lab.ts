@@ -62,7 +62,8 @@ export type LabMachineOptions = Partial<Pick<MachineOptions, 'boot' | 'reboot' |
 
 /**
  * Brings a described fleet up on this machine and resolves when its agents are ready. Leftovers of a lab that died in
- * the same directory are removed first. Of a fleet with an overlay the lab makes keys and certificates too. When it rejects, or `signal` fires, everything made so far is taken down.
+ * the same directory are removed first. Of a fleet with an overlay the lab makes keys and certificates too. When it
+ * rejects, or `signal` fires, everything made so far is taken down.
  *
  * Errors: `RequirementsMissing`, `LabBusy`, `LabDirectoryUnusable`, `TopologyError`, `AgentFailed`, `CommandFailed`.
  */
