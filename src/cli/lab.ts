@@ -2,9 +2,9 @@ import { once } from 'node:events';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { OperationError } from '../admin/operations.ts';
-import type { LabEvent, PowerCycle } from '../lab/lab.ts';
+import type { LabEvent } from '../lab/lab.ts';
 import type { LabStatus } from '../lab/lab-control.ts';
-import type { LabVerb } from '../lab/lab-server.ts';
+import type { LabVerb, PowerCycle } from '../lab/lab-server.ts';
 import { addVerb, type Outcome, perform, type Session } from './session.ts';
 
 interface Where {

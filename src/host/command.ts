@@ -2,7 +2,7 @@ import { type ChildProcess, execFile } from 'node:child_process';
 
 export interface CommandOptions {
   readonly signal?: AbortSignal;
-  /** Milliseconds after which the command is killed and counts as failed. @default 20_000 */
+  /** Milliseconds after which the command is killed and counts as failed; 0 for never. @default 20_000 */
   readonly timeoutMs?: number;
   /** Bytes of output kept; a command that prints more is killed. @default 4 MiB */
   readonly maxOutput?: number;

@@ -11,12 +11,21 @@ export type LabVerb = (typeof LAB_VERBS)[number];
 const requestSchema = z.strictObject({ verb: z.enum(LAB_VERBS), args: z.array(z.string()).max(2) });
 export type LabRequest = z.output<typeof requestSchema>;
 
+/** What came of a power cycle. */
+export interface PowerCycle {
+  readonly site: string;
+  /** Those whose agents ran, and run again. */
+  readonly nodes: readonly string[];
+  /** From the moment at which they were killed until the last was ready. */
+  readonly milliseconds: number;
+}
+
 /** A lab, as far as others may act on it. */
 export interface LabActs {
   readonly cuts: readonly (readonly string[])[];
   partition(site: string, other?: string): Promise<void>;
   heal(): Promise<void>;
-  powerCycle(site: string, options: { readonly signal: AbortSignal }): Promise<object>;
+  powerCycle(site: string, options: { readonly signal: AbortSignal }): Promise<PowerCycle>;
   startNode(name: string, options: { readonly signal: AbortSignal }): Promise<void>;
   stopNode(name: string): Promise<unknown>;
   pid(name: string): number | undefined;
@@ -123,7 +132,10 @@ export async function askLab(
   try {
     await Promise.race([once(socket, 'connect', { signal }), failed]);
     socket.write(`${JSON.stringify(request)}\n`);
-    for await (const line of createInterface(socket)) {
+    const lines = createInterface(socket);
+    // It hears of an end, but not of a socket that is destroyed.
+    socket.once('close', () => lines.close());
+    for await (const line of lines) {
       const said = answerSchema.parse(JSON.parse(line));
       if ('result' in said) return said.result;
       if ('error' in said) throw new LabRequestFailed(said.error.code, said.error.message);

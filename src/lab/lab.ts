@@ -9,7 +9,7 @@ import { type Cut, Firewall } from './firewall.ts';
 import { environmentOf, runVerb } from './lab-control.ts';
 import { cleanUp } from './lab-down.ts';
 import { concreteDescription, defaultAgentConfig, type LabNode, writeNodes } from './lab-node.ts';
-import { perform, serveLab } from './lab-server.ts';
+import { type PowerCycle, perform, serveLab } from './lab-server.ts';
 import { claimDirectory, LabDirectory, LabNotFound, LabRefused, type LabState, labDirectory } from './lab-state.ts';
 import { Namespace } from './namespace.ts';
 import { buildNetwork } from './network.ts';
@@ -17,6 +17,9 @@ import { processRef } from './process.ts';
 import { assertRequirements } from './requirements.ts';
 import { type Counter, readCounter } from './shaping.ts';
 import { type Port, planTopology, type Topology } from './topology.ts';
+
+/** Agents that start at a time with the lab: more would only wait for the processor, and some for too long. */
+const STARTS = 4;
 
 export interface LabOptions {
   /** The agent's program and first arguments, e.g. `[node, src/cli/main.ts, up]`; `--config <file>` is added. */
@@ -57,18 +60,10 @@ export interface StopOptions {
 
 export type LabMachineOptions = Partial<Pick<MachineOptions, 'boot' | 'reboot' | 'onLine' | 'memoryMb' | 'capture'>>;
 
-/** What came of a power cycle. */
-export interface PowerCycle {
-  readonly site: string;
-  /** Those whose agents ran, and run again. */
-  readonly nodes: readonly string[];
-  /** From the moment at which they were killed until the last was ready. */
-  readonly milliseconds: number;
-}
-
 /**
  * Brings a described fleet up on this machine and resolves when its agents are ready. Leftovers of a lab that died in
- * the same directory are removed first. Of a fleet with an overlay the lab makes keys and certificates too. When it rejects, or `signal` fires, everything made so far is taken down.
+ * the same directory are removed first. Of a fleet with an overlay the lab makes keys and certificates too. When it
+ * rejects, or `signal` fires, everything made so far is taken down.
  *
  * Errors: `RequirementsMissing`, `LabBusy`, `LabDirectoryUnusable`, `TopologyError`, `AgentFailed`, `CommandFailed`.
  */
@@ -100,7 +95,11 @@ export async function labUp(
   options.onEvent?.({ type: 'network:up', namespaces: namespaces.length });
   const lab = undo.use(new Lab({ description, topology, directory, state, nodes }, options));
   const members = Object.values(nodes).filter(({ enrolled }) => enrolled);
-  await Promise.all((options.start ?? members.map(({ name }) => name)).map((name) => lab.startNode(name, { signal })));
+  const queue = [...(options.start ?? members.map(({ name }) => name))];
+  const starter = async () => {
+    for (let name = queue.shift(); name !== undefined; name = queue.shift()) await lab.startNode(name, { signal });
+  };
+  await Promise.all(Array.from({ length: STARTS }, starter));
   await lab.serve();
   await lab.markReady();
   undo.move();
@@ -260,11 +259,14 @@ export class Lab implements AsyncDisposable {
 
   /**
    * What `bootmesh ARGS --json` says in the node's namespace, where it speaks to the node's own agent or works on its data
-   * directory. Rejects with `VerbFailed`.
+   * directory. It has all the time that `options` give it. Rejects with `VerbFailed`.
    */
   async bootmesh<T>(name: string, args: readonly string[], options: CommandOptions = {}): Promise<T> {
     const { bootmesh = this.#options.agentCommand.slice(0, -1) } = this.#options;
-    return (await runVerb((argv) => this.exec(name, argv, options), [...bootmesh, ...args, '--json'])) as T;
+    return (await runVerb(
+      (argv) => this.exec(name, argv, { timeoutMs: 0, ...options }),
+      [...bootmesh, ...args, '--json'],
+    )) as T;
   }
 
   /** What the site's uplink has carried: class counters at the sending end of each direction. */

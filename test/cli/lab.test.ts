@@ -62,6 +62,9 @@ describe('bootmesh lab', { skip, timeout: 90_000 }, () => {
       [],
     );
     assert.equal((await status()).state, 'down');
+    const heal = await runCli('lab', 'heal', '--directory', directory);
+    assert.equal(heal.code, 3);
+    assert.match(heal.stderr, /no lab is up that listens at .*lab\.sock: `bootmesh lab up FILE`/);
   });
 
   it('holds a fleet up until Ctrl-C, which leaves nothing behind', async () => {

@@ -17,7 +17,7 @@ const ALICE = '12D3KooWKnDdG3iXw9eTFijk3EWSunZcFi54Zka4wmtqtt6rPxc8';
 const BOB = '12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo';
 
 test('the descriptions that ship are good, and survive being written and read again', async () => {
-  for (const name of ['demo', 'edge-site']) {
+  for (const name of ['demo', 'edge-site', 'two-sites']) {
     const file = new URL(`../../peers/${name}.yaml`, import.meta.url).pathname;
     const description = await readDescription(file);
     assert.equal(description.fleet, name);
@@ -129,6 +129,23 @@ const FAULTS: readonly [fault: string, text: string, path: string, message: RegE
     /is missing: site 's' has x, y, name one/,
   ],
   ['a machine nowhere', good({ machines: { m: { segment: 'x' } } }), 'machines.m.segment', /'x' is no segment/],
+  ['an unknown NAT', good({ sites: { s: { nat: 'cone' } } }), 'sites.s.nat', /"kept"\|"random"/],
+  ['an overlay without keys', good({ overlay: true }), '', /no node with keys: true: name the one that admits/],
+  [
+    'keys on two nodes',
+    good({ nodes: { a: { site: 's', keys: true }, b: { site: 's', keys: true } } }),
+    'nodes.b.keys',
+    /is true, and 'a' holds the fleet's keys already/,
+  ],
+  ['a late machine without an overlay', node({ enrolled: false }), 'nodes.a.enrolled', /set overlay: true at the top/],
+  [
+    'a late holder of the keys',
+    certified({ keys: true, enrolled: false }),
+    'nodes.a.enrolled',
+    /holds the fleet’s keys/,
+  ],
+  ['a late issuer', certified({ issuer: true, enrolled: false }), 'nodes.a.issuer', /is no member yet/],
+  ['a root beside an overlay', good({ overlay: true, trust: { root: 'r' } }), 'trust', /the lab makes the root/],
   ['a machine named as a node', good({ machines: { a: { segment: 's' } } }), 'machines.a', /has the name of a node/],
 ];
 
@@ -220,6 +237,12 @@ function good(changes: Record<string, unknown> = {}): string {
 
 function node(changes: Record<string, unknown>): string {
   return good({ nodes: { a: { site: 's', ...changes } } });
+}
+
+/** A fleet with an overlay whose other node holds the keys, unless this one does. */
+function certified(changes: Record<string, unknown>): string {
+  const other = { site: 's', ...(changes['keys'] === undefined && { keys: true }) };
+  return good({ overlay: true, nodes: { a: { site: 's', ...changes }, b: other } });
 }
 
 /** "Billion laughs": each list holds the previous one nine times. */

@@ -28,7 +28,7 @@ test('members are known by peer id and name; strangers and nodes without a peer 
 test('the first peers to dial are the origins and seeds, else all, and never oneself', () => {
   const named = rosterOf(`
   a: { site: s, peerId: ${A}, roles: [seed], addresses: [/ip4/192.0.2.1/tcp/1, /ip6/fd00::1/tcp/1/p2p/${A}] }
-  b: { site: s, peerId: ${B}, addresses: [/ip4/192.0.2.2/tcp/1] }`);
+  b: { site: s, peerId: ${B}, roles: [gateway], addresses: [/ip4/192.0.2.2/tcp/1] }`);
   assert.deepEqual(named.bootstrap(B), [`/ip4/192.0.2.1/tcp/1/p2p/${A}`, `/ip6/fd00::1/tcp/1/p2p/${A}`]);
   assert.deepEqual(named.bootstrap(A), [`/ip4/192.0.2.2/tcp/1/p2p/${B}`]);
 });

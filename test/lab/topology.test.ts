@@ -72,6 +72,24 @@ test('an uplink is shaped at the sender of each direction, and counted also when
   assert.equal(rateOf({ namespace: 'bm-abc-n-publisher', interface: 'eth0' }), undefined);
 });
 
+test('a site behind a NAT is one IPv4 address: nobody has a route to it, and it has none but for IPv4', () => {
+  const text = TWO_SITES.replace('edge: { lan', 'edge: { nat: random, lan').replace('sites:', 'sites:\n  hub: {}');
+  const plan = planTopology(parseDescription(text, 'two.yaml'), 'abc');
+  assert.deepEqual(plan.nats, [{ namespace: 'bm-abc-r-edge', interface: 'wan', ports: 'random' }]);
+  const ofRouter = (name: string) =>
+    plan.routes.flatMap(({ namespace, to }) => (namespace === `bm-abc-r-${name}` ? [to] : []));
+  const open = { hub: '10.77.3.0/24', origin: '10.77.4.0/24' };
+  assert.deepEqual(ofRouter('edge'), [open.hub, open.origin]);
+  assert.deepEqual(
+    ofRouter('origin').map((to) => to.replace(/^fd.*:(\w+)::/, '…:$1::')),
+    [open.hub, '…:3::/64'],
+  );
+  const wan = plan.cables.flat().find((end) => end.namespace === 'bm-abc-r-edge' && end.interface === 'wan');
+  assert.deepEqual(wan?.addresses, ['10.77.0.3/24']);
+  // Its links are shaped all the same.
+  assert.equal(plan.cables.flat().find((end) => end.namespace === 'bm-abc-n-edge-1')?.rate, 1e9);
+});
+
 test('more than the address plan holds is refused with the limit', () => {
   const nodes = Object.fromEntries(Array.from({ length: 90 }, (_, i) => [`n${i}`, { site: 's' }]));
   const text = JSON.stringify({ fleet: 'f', sites: { s: {} }, nodes });
