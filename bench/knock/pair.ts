@@ -101,6 +101,8 @@ export class Pair implements AsyncDisposable {
     };
     const guest = await startGuest();
     await met([host, guest], signal);
+    // The door is open while somebody may come.
+    await host.admin.invite({}, { signal });
     return new Pair({ outside, host, guest, startGuest, cid, link: { inside, hub }, stack: stack.move() });
   }
 
