@@ -49,13 +49,13 @@ const HEADINGS = [
   'of the control',
   'RSS + MB, most',
   'RSS + MB, left',
-  'knocks/s',
-  'connected/s',
+  'knocks/s arrived',
   'proven/s',
   'answered/s',
   'member CPU %',
   'link out Mbit/s',
   'link in',
+  'idle %',
 ];
 
 interface Turn {
@@ -67,6 +67,8 @@ interface Turn {
   readonly link_out_mbit: number;
   readonly link_in_mbit: number;
   readonly idle_percent: number;
+  /** At the member's kernel. */
+  readonly arrived: number;
   readonly knocks: KnockReport;
 }
 
@@ -149,7 +151,7 @@ async function measure(
       turns[where].push(turn);
       const { nowhere, connected, proven, answered } = turn.knocks.knocks;
       console.error(
-        `round ${round}, ${where}: ${turn.mb_per_s.toFixed(1)} MB/s, RSS ${turn.rss_peak_mb.toFixed(0)} MB at most, ${turn.agent_cpu_s.toFixed(1)} CPU s in ${turn.seconds.toFixed(1)} s, knocks that got nowhere ${nowhere}, connected ${connected}, proven ${proven}, answered ${answered}, generator ${turn.knocks.cpu_s.toFixed(1)} CPU s`,
+        `round ${round}, ${where}: ${turn.mb_per_s.toFixed(1)} MB/s, RSS ${turn.rss_peak_mb.toFixed(0)} MB at most, ${turn.agent_cpu_s.toFixed(1)} CPU s in ${turn.seconds.toFixed(1)} s, machine ${turn.idle_percent.toFixed(0)} % idle, ${turn.arrived} knocks arrived; the generator’s got nowhere ${nowhere}, connected ${connected}, proven ${proven}, answered ${answered}, in ${turn.knocks.cpu_s.toFixed(1)} CPU s`,
       );
     }
   }
@@ -163,11 +165,11 @@ async function takeTurn(where: Where, pair: Pair, outside: Outside, bytes: numbe
   await pair.clear(signal);
   outside.knockAt(TARGETS[where]);
   using usage = await Usage.start(() => [pair.pid]);
-  const [from, sent] = [performance.now(), await pair.carried()];
+  const [from, sent, knocked] = [performance.now(), await pair.carried(), await pair.arrived()];
   await delay(AHEAD_MS, undefined, { signal });
   const copied = await pair.copy(signal);
   const seconds = (performance.now() - from) / 1000;
-  const carried = await pair.carried();
+  const [carried, arrived] = [await pair.carried(), await pair.arrived()];
   const cost = await usage.stop();
   const knocks = await outside.end();
   await delay(REST_MS, undefined, { signal });
@@ -181,6 +183,8 @@ async function takeTurn(where: Where, pair: Pair, outside: Outside, bytes: numbe
     link_out_mbit: mbit(carried.out, sent.out),
     link_in_mbit: mbit(carried.in, sent.in),
     idle_percent: cost.idlePercent,
+    // Where nothing listens, each is answered by a reset.
+    arrived: where === CONTROL ? arrived.refused - knocked.refused : arrived.accepted - knocked.accepted,
     knocks,
   };
 }
@@ -220,13 +224,13 @@ function tableOf(measured: Measured, { against }: Found): string {
       percent(against[where]?.ratio ?? 1),
       peak.toFixed(1),
       (of(({ rss_left_mb }) => rss_left_mb) - measured.rss_before_mb).toFixed(1),
-      perSecond('nowhere', 'connected', 'proven', 'answered'),
-      perSecond('connected', 'proven', 'answered'),
+      of(({ arrived, seconds }) => arrived / seconds).toFixed(0),
       perSecond('proven', 'answered'),
       perSecond('answered'),
       of(({ agent_cpu_s, seconds }) => (100 * agent_cpu_s) / seconds).toFixed(0),
       of(({ link_out_mbit }) => link_out_mbit).toFixed(0),
       of(({ link_in_mbit }) => link_in_mbit).toFixed(1),
+      of(({ idle_percent }) => idle_percent).toFixed(0),
     ];
   });
   return markdownTable(HEADINGS, rows);

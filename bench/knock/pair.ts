@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { open, rm } from 'node:fs/promises';
+import { open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -101,6 +101,8 @@ export class Pair implements AsyncDisposable {
     };
     const guest = await startGuest();
     await met([host, guest], signal);
+    // The door is open while somebody may come.
+    await host.admin.invite({}, { signal });
     return new Pair({ outside, host, guest, startGuest, cid, link: { inside, hub }, stack: stack.move() });
   }
 
@@ -136,6 +138,15 @@ export class Pair implements AsyncDisposable {
       readCounter(this.#link.hub, 'port0'),
     ]);
     return { out: out.bytes, in: into.bytes };
+  }
+
+  /** Connections that the member's kernel has accepted, and answers that nothing listens, since the scene was opened. */
+  async arrived(): Promise<{ readonly accepted: number; readonly refused: number }> {
+    // proc(5), /proc/<pid>/net/snmp (RFC 4022): a line of names, and one of values.
+    const lines = (await readFile(`/proc/${this.pid}/net/snmp`, 'utf8')).split('\n');
+    const [names = [], values = []] = lines.filter((line) => line.startsWith('Tcp:')).map((line) => line.split(' '));
+    const value = (name: string) => Number(values[names.indexOf(name)] ?? 0);
+    return { accepted: value('PassiveOpens'), refused: value('OutRsts') };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
