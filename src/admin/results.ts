@@ -73,8 +73,21 @@ export interface StatusResult {
   readonly rates?: RatesLine;
   /** Absent where background downloads run at any hour; `opens` while they pause: day and time of the hours' clock. */
   readonly background?: { readonly open: boolean; readonly opens?: string };
+  /** Absent while nothing is wrong with this machine's clock. */
+  readonly clock?: ClockLine;
   /** What was wrong with release metadata since the agent started; absent when nothing was. */
   readonly faults?: readonly FaultLine[];
+}
+
+export interface ClockLine {
+  /**
+   * behind: the clock shows an earlier time than is certainly over, which counts instead. ahead: a key of the fleet has
+   * signed at a later time than the clock shows, so that one of the two is wrong.
+   */
+  readonly fault: 'behind' | 'ahead';
+  /** ISO times: of the clock, and that which was signed. */
+  readonly shows: string;
+  readonly signed: string;
 }
 
 /** What chunk bytes may take in any second, bytes per second; absent: no limit. */

@@ -9,6 +9,7 @@ import type {
   InviteResult,
   MemberLine,
   PendingLine,
+  StatusResult,
 } from '../admin/results.ts';
 import type { PendingRequest } from '../admission/requests.ts';
 import { readGuarded } from '../disk/guarded-file.ts';
@@ -60,6 +61,14 @@ export function approve(node: MeshNode, input: OperationInput<'approve'>): Pendi
 
 function pendingLine({ firstAt, lastAt, ...request }: PendingRequest): PendingLine {
   return { ...request, firstAt: new Date(firstAt).toISOString(), lastAt: new Date(lastAt).toISOString() };
+}
+
+/** What an operator should know of this node's membership, and of the time by which it is judged. */
+export function fleetStatus({ clock }: MeshNode): Pick<StatusResult, 'clock'> {
+  const { fault } = clock;
+  if (fault === undefined) return {};
+  const [shows, signed] = [new Date(fault.system).toISOString(), new Date(fault.signed).toISOString()];
+  return { clock: { fault: fault.kind, shows, signed } };
 }
 
 export function memberLines(node: MeshNode): MemberLine[] {

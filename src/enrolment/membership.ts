@@ -16,6 +16,7 @@ import type { FleetKeys } from '../release/fleet-keys.ts';
 import type { KnownMember, Member } from '../swarm/membership.ts';
 import type { Vouching } from '../swarm/vouched.ts';
 import { acquaintances } from './acquaintance.ts';
+import type { FleetClock } from './fleet-clock.ts';
 
 /** What a node keeps of the fleet that it joined, in its data directory. */
 export const fleetFiles = (data: string) => ({
@@ -24,6 +25,8 @@ export const fleetFiles = (data: string) => ({
   invitations: join(data, 'fleet', 'invitations.json'),
   /** On a node that admits without having all of the fleet's keys. */
   issuer: join(data, 'fleet', 'issuer.key'),
+  /** The time floor. */
+  clock: join(data, 'fleet', 'clock.json'),
 });
 
 /** A certificate lives so long, days, unless its issuer may give fewer; a third of that before its end it is renewed. */
@@ -38,8 +41,7 @@ interface Deps {
   readonly keys: FleetKeys | undefined;
   /** What the fleet's signed metadata says of membership; undefined where it says nothing. */
   readonly trust: unknown;
-  /** Milliseconds that no clock may be behind. */
-  readonly timeFloor: number;
+  readonly clock: Pick<FleetClock, 'now' | 'signed'>;
   readonly log: Log;
 }
 
@@ -84,15 +86,15 @@ export class Membership {
 
   /** Starts from what is on disk, whoever else is there. Rejects with `FileUnusable` and `FleetKeysUnusable`. */
   static async open(deps: Deps): Promise<Membership> {
-    const { data, keys, log, timeFloor } = deps;
+    const { data, keys, log, clock } = deps;
     // The list beside the fleet's own keys is the newest.
     const json = (await keys?.trust()) ?? deps.trust;
     if (json === undefined) return new Membership(deps, undefined);
     const trust = understood(json, deps);
     if (trust === undefined) return new Membership(deps, undefined);
     await mkdir(dirname(fleetFiles(data).members), { recursive: true, mode: 0o700 });
-    const now = () => Math.max(Date.now(), timeFloor) / 1000;
-    const members = new Members({ trust, now });
+    const now = () => clock.now() / 1000;
+    const members = new Members({ trust, now, signed: (at) => clock.signed(at * 1000) });
     const store = new MemberStore(fleetFiles(data).members, { log });
     for (const bytes of await store.read()) {
       try {

@@ -93,15 +93,15 @@ export class Reception implements AsyncDisposable {
 
   /** Machines that wait to be approved. */
   pending(): PendingRequest[] {
-    return this.#requests.list(Date.now());
+    return this.#requests.list(this.#deps.certified.now() * 1000);
   }
 
   /** Lets in a machine that waits, by peer id or name; undefined when none does. Throws `StatementRefused`. */
   approve(peer: string, approval: Approval & { readonly roles: readonly MemberRole[] }): PendingRequest | undefined {
-    const found = this.#requests.find(peer, Date.now());
+    const found = this.#requests.find(peer, this.#deps.certified.now() * 1000);
     if (found === undefined) return undefined;
     this.#check(approval);
-    this.#requests.approve(found, approval, Date.now());
+    this.#requests.approve(found, approval, this.#deps.certified.now() * 1000);
     return found;
   }
 
@@ -132,11 +132,11 @@ export class Reception implements AsyncDisposable {
   }
 
   async #openDoor(announce: boolean): Promise<Door> {
-    const { identity, log } = this.#deps;
+    const { identity, certified, log } = this.#deps;
     const consider = (applicant: Applicant) => this.#consider(applicant);
     const admit = (applicant: Applicant) => this.#admit(applicant);
     const door = await Door.open(
-      { privateKey: identity.privateKey, log, consider, admit },
+      { privateKey: identity.privateKey, log, consider, admit, now: () => certified.now() * 1000 },
       { listen: this.#options.listen, announce },
     );
     this.#announced = announce;
@@ -172,7 +172,7 @@ export class Reception implements AsyncDisposable {
   #withoutToken(applicant: Applicant): Grant {
     const known = this.#allowed().find(({ machine }) => applicant.machine.includes(machine));
     if (known !== undefined) return { ...known, days: ALLOWED_DAYS };
-    if (this.#options.requests) return this.#requests.approvalOf(applicant, Date.now());
+    if (this.#options.requests) return this.#requests.approvalOf(applicant, this.#deps.certified.now() * 1000);
     const ids = applicant.machine.join(', ') || 'nothing that it could be known by';
     const advice = 'ask for one (`bootmesh fleet invite`), or have it put on the list (`bootmesh fleet allow`)';
     throw new AdmissionRefused(

@@ -9,7 +9,21 @@ export interface MembersOptions {
   readonly most: number;
 }
 
+export interface MembersDeps {
+  readonly trust: TrustList;
+  /** Seconds since 1970. */
+  now(): number;
+  /** An issuer of the fleet has signed at this time, seconds since 1970. */
+  signed?(at: number): void;
+}
+
 export const MEMBERS_DEFAULTS: MembersOptions = { most: 16_384 };
+
+/**
+ * A certificate that begins later is not kept: the latest one of a peer counts, and none that is right would ever replace
+ * one that an issuer with a wrong clock dated years ahead. Seconds.
+ */
+const FUTURE_S = 86_400;
 
 /** What a statement changed, whatever the time: who is a member that was none, by another certificate, or no longer. */
 export interface MemberChange {
@@ -28,6 +42,7 @@ export interface MemberChange {
 export class Members {
   readonly #options: MembersOptions;
   readonly #now: () => number;
+  readonly #signed: (at: number) => void;
   #trust: TrustList;
   readonly #latest = new Map<string, Certificate>();
   /** Peers by WireGuard key; hardly ever more than one. */
@@ -35,10 +50,10 @@ export class Members {
   readonly #revocations = new Map<string, Revocation>();
   readonly #bindings = new Map<string, Binding>();
 
-  /** @param deps.now seconds since 1970 */
-  constructor(deps: { readonly trust: TrustList; now(): number }, options: Partial<MembersOptions> = {}) {
+  constructor(deps: MembersDeps, options: Partial<MembersOptions> = {}) {
     this.#trust = deps.trust;
     this.#now = deps.now;
+    this.#signed = deps.signed ?? (() => undefined);
     this.#options = { ...MEMBERS_DEFAULTS, ...options };
   }
 
@@ -99,6 +114,7 @@ export class Members {
     if (statement.kind === 'certificate') return this.#hear(readCertificate(statement, this.#trust));
     if (statement.kind === 'binding') return this.#bind(readBinding(statement, this.#trust.fleetId));
     const revocation = readRevocation(statement, this.#trust);
+    this.#signed(revocation.at);
     const key = keyOf(revocation);
     if (this.#revocations.has(key)) return undefined;
     if (this.#revocations.size >= this.#options.most) {
@@ -129,7 +145,11 @@ export class Members {
   }
 
   #hear(certificate: Certificate): MemberChange | undefined {
-    const { peerId, wireguardKey } = certificate;
+    const { peerId, wireguardKey, notBefore } = certificate;
+    this.#signed(notBefore);
+    if (notBefore > this.#now() + FUTURE_S) {
+      throw new StatementRefused('early', `a certificate of ${peerId} that begins more than a day from now`);
+    }
     const before = this.#latest.get(peerId);
     if (before !== undefined && !isLater(certificate, before)) return undefined;
     if (before === undefined) this.#makeRoom();

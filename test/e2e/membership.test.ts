@@ -4,7 +4,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { CourierNews, MemberLine, PendingLine } from '../../src/admin/results.ts';
+import type { CourierNews, MemberLine, PendingLine, StatusResult } from '../../src/admin/results.ts';
 import { missingRequirements } from '../../src/lab/requirements.ts';
 import { Machines } from './machines.ts';
 
@@ -140,6 +140,16 @@ describe('membership by certificate', { skip, timeout: 150_000 }, () => {
     assert.deepEqual(again, { metadata: false, news: 0, refused: 0 });
     assert.equal((await machines.run('second', 'fleet', 'courier', 'import', '/etc/hosts')).code, 2);
     await Promise.all(['second', 'fourth'].map((name) => machines.down(name)));
+  });
+
+  it('a machine whose clock is behind what it knows to be over says so, and judges by that', async () => {
+    const floor = Math.floor(Date.now() / 1000 + 90 * 86_400) * 1000;
+    await writeFile(join(machines.folder, 'second/fleet/clock.json'), JSON.stringify({ format: 1, floor }));
+    const { clock } = await machines.json<StatusResult>('second', 'status');
+    assert.equal(clock?.fault, 'behind');
+    assert.ok(Date.parse(clock.signed) - floor < 60_000);
+    const { members } = await machines.json<{ members: MemberLine[] }>('second', 'fleet', 'ls');
+    assert.deepEqual(new Set(members.map(({ state }) => state)), new Set(['expired', 'revoked']));
   });
 
   it('without a token a machine is approved by an operator, or by the list: then with new keys each time', async () => {

@@ -52,8 +52,9 @@ async function scene(t: TestContext) {
   };
   const membershipOf = async (identity: Identity, trust: unknown = TRUST) => {
     const data = dataOf(identity);
+    const clock = { now: Date.now, signed: () => undefined };
     const facts = { data, identity, roster: new Roster({ nodes: {} }), keys: undefined, trust };
-    return await Membership.open({ ...facts, timeFloor: 0, log: silentLog });
+    return await Membership.open({ ...facts, clock, log: silentLog });
   };
   const start = async (identity: Identity, addresses = ['/ip4/127.0.0.1/tcp/4001', '/ip4/192.0.2.1/tcp/4001']) => {
     const membership = await membershipOf(identity);
