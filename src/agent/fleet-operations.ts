@@ -33,10 +33,11 @@ export async function invite(node: MeshNode, input: OperationInput<'invite'>): P
   const { reception, membership, site: ownSite } = node;
   const { certified } = membership;
   if (reception === undefined || certified === undefined) throw noIssuer(node);
-  const { site = certified.issuer?.site ?? ownSite, name, seconds = TOKEN_S } = input;
+  const { site = certified.issuer?.site ?? ownSite, name, machine, seconds = TOKEN_S } = input;
   const roles = (input.roles ?? []).map(roleOf);
   const notAfter = Math.floor(certified.now()) + seconds;
-  const { token, addresses } = await reception.invite({ site, roles, notAfter, ...(name !== undefined && { name }) });
+  const bound = { ...(name !== undefined && { name }), ...(machine !== undefined && { machine }) };
+  const { token, addresses } = await reception.invite({ site, roles, notAfter, ...bound });
   return { token, site, notAfter: iso(notAfter), addresses };
 }
 

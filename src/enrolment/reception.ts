@@ -164,7 +164,7 @@ export class Reception implements AsyncDisposable {
       const advice = 'its key is never admitted again: move its identity.key away to give it a new one, and try again';
       throw new AdmissionRefused('revoked', `this machine (${peerId}) was revoked; ${advice}`);
     }
-    if (secret.length > 0) this.#invitations.find(secret);
+    if (secret.length > 0) this.#invitations.find(secret, applicant);
     else this.#withoutToken(applicant);
   }
 
@@ -182,9 +182,9 @@ export class Reception implements AsyncDisposable {
   }
 
   async #grantTo(applicant: Applicant): Promise<Grant> {
-    const { secret, peerId } = applicant;
+    const { secret } = applicant;
     if (secret.length === 0) return this.#withoutToken(applicant);
-    return await this.#invitations.redeem(secret, peerId, this.#deps.certified.now());
+    return await this.#invitations.redeem(secret, applicant, this.#deps.certified.now());
   }
 
   async #admit(applicant: Applicant): Promise<Admission> {
