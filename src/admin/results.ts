@@ -174,8 +174,8 @@ export interface MemberLine {
   /** ISO times. */
   readonly since: string;
   readonly notAfter: string;
-  /** taken: another member had its WireGuard key before. */
-  readonly state: 'member' | 'revoked' | 'expired' | 'early' | 'taken';
+  /** grace: its certificate is over, and counts on until an issuer is back. taken: another member had its WireGuard key before. */
+  readonly state: 'member' | 'grace' | 'revoked' | 'expired' | 'early' | 'taken';
   readonly connected: boolean;
   /** This node. */
   readonly self: boolean;

@@ -183,7 +183,8 @@ export function notRunning(data: string): OperationError {
 
 function lineOf({ membership, identity }: MeshNode, one: Certificate, connected: ReadonlySet<string>): MemberLine {
   const { peerId, name, site, roles, address, issuer, since, notAfter } = one;
-  const state: MemberLine['state'] = membership.certified?.members.fault(peerId) ?? 'member';
+  const late = (membership.certified?.now() ?? 0) > notAfter;
+  const state: MemberLine['state'] = membership.certified?.members.fault(peerId) ?? (late ? 'grace' : 'member');
   const facts = { peerId, name, site, roles, address, issuer, since: iso(since), notAfter: iso(notAfter), state };
   return { ...facts, connected: connected.has(peerId), self: peerId === identity.peerId };
 }

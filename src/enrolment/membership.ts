@@ -17,6 +17,7 @@ import type { KnownMember, Member } from '../swarm/membership.ts';
 import type { Vouching } from '../swarm/vouched.ts';
 import { acquaintances } from './acquaintance.ts';
 import type { FleetClock } from './fleet-clock.ts';
+import { graceOf } from './grace.ts';
 
 /** What a node keeps of the fleet that it joined, in its data directory. */
 export const fleetFiles = (data: string) => ({
@@ -76,6 +77,8 @@ export class Membership {
   #onShown: (change: MemberChange) => void = () => undefined;
   /** This node has an interface in the overlay: members of other sites are dialled there, and nowhere else. */
   inOverlay = false;
+  /** Somebody who may renew certificates of this node's site has been in reach for long enough: see `IssuerReach`. */
+  issuerInReach = false;
 
   private constructor({ identity, roster, log }: Deps, certified: Certified | undefined) {
     this.#peerId = identity.peerId;
@@ -94,7 +97,10 @@ export class Membership {
     if (trust === undefined) return new Membership(deps, undefined);
     await mkdir(dirname(fleetFiles(data).members), { recursive: true, mode: 0o700 });
     const now = () => clock.now() / 1000;
-    const members = new Members({ trust, now, signed: (at) => clock.signed(at * 1000) });
+    const issuer = await ownIssuer(fleetFiles(data).issuer, keys, trust);
+    let membership: Membership | undefined;
+    const grace = (one: Certificate) => membership?.grace(one) ?? 0;
+    const members = new Members({ trust, now, grace, signed: (at) => clock.signed(at * 1000) });
     const store = new MemberStore(fleetFiles(data).members, { log });
     for (const bytes of await store.read()) {
       try {
@@ -105,9 +111,8 @@ export class Membership {
       }
     }
     const wireguardKey = await loadWireguardKey(data);
-    const issuer = await ownIssuer(fleetFiles(data).issuer, keys, trust);
     const certified = { trust: json, members, store, wireguardKey, issuer, now };
-    const membership = new Membership(deps, certified);
+    membership = new Membership(deps, certified);
     const revoked = members.fault(deps.identity.peerId) === 'revoked';
     if (issuer !== undefined && membership.isDue() && !revoked) {
       members.hear(membership.renewed(issuer).bytes);
@@ -127,6 +132,23 @@ export class Membership {
         return this.member(peerId) !== undefined;
       },
     };
+  }
+
+  /** For how long a certificate counts here beyond its end, seconds. */
+  grace(certificate: Certificate): number {
+    const site = this.certified?.members.certificate(this.#peerId)?.site;
+    return graceOf(certificate, { site, admits: this.certified?.issuer, issuerInReach: this.issuerInReach });
+  }
+
+  /** The site of this node, when a certificate there is due or over that may be granted grace; else undefined. */
+  get siteInNeed(): string | undefined {
+    const { certified } = this;
+    const site = certified?.members.certificate(this.#peerId)?.site;
+    if (certified === undefined || site === undefined || certified.issuer !== undefined) return undefined;
+    const now = certified.now();
+    const facts = { site, admits: undefined, issuerInReach: false };
+    const inNeed = (one: Certificate) => now >= renewAt(one) && now <= one.notAfter + graceOf(one, facts);
+    return [...certified.members.certificates].some((one) => one.site === site && inNeed(one)) ? site : undefined;
   }
 
   /** Called with what others showed that was news. */

@@ -15,6 +15,8 @@ export interface MembersDeps {
   now(): number;
   /** An issuer of the fleet has signed at this time, seconds since 1970. */
   signed?(at: number): void;
+  /** Seconds for which a certificate that is not revoked counts beyond its end. @default 0 */
+  grace?(certificate: Certificate): number;
 }
 
 export const MEMBERS_DEFAULTS: MembersOptions = { most: 16_384 };
@@ -43,6 +45,7 @@ export class Members {
   readonly #options: MembersOptions;
   readonly #now: () => number;
   readonly #signed: (at: number) => void;
+  readonly #grace: (certificate: Certificate) => number;
   #trust: TrustList;
   readonly #latest = new Map<string, Certificate>();
   /** Peers by WireGuard key; hardly ever more than one. */
@@ -54,6 +57,7 @@ export class Members {
     this.#trust = deps.trust;
     this.#now = deps.now;
     this.#signed = deps.signed ?? (() => undefined);
+    this.#grace = deps.grace ?? (() => 0);
     this.#options = { ...MEMBERS_DEFAULTS, ...options };
   }
 
@@ -78,7 +82,7 @@ export class Members {
     if (certificate === undefined) return undefined;
     if (this.#isRevoked(certificate)) return 'revoked';
     if (!this.#counts(certificate)) return 'taken';
-    const state = standing(certificate, this.#now());
+    const state = this.#standing(certificate);
     return state === 'valid' ? undefined : state;
   }
 
@@ -213,7 +217,12 @@ export class Members {
   }
 
   #isTimely(certificate: Certificate): boolean {
-    return standing(certificate, this.#now()) === 'valid';
+    return this.#standing(certificate) === 'valid';
+  }
+
+  #standing(certificate: Certificate): ReturnType<typeof standing> {
+    const now = this.#now();
+    return standing(certificate, now, now > certificate.notAfter ? this.#grace(certificate) : 0);
   }
 
   #forget(certificate: Certificate): void {
@@ -231,8 +240,7 @@ export class Members {
   /** Certificates whose time is over make room for another. */
   #makeRoom(): void {
     if (this.#latest.size < this.#options.most) return;
-    const now = this.#now();
-    for (const old of [...this.#latest.values()]) if (standing(old, now) === 'expired') this.#forget(old);
+    for (const old of [...this.#latest.values()]) if (this.#standing(old) === 'expired') this.#forget(old);
     if (this.#latest.size < this.#options.most) return;
     throw new StatementRefused('full', `more than ${this.#options.most} members`);
   }

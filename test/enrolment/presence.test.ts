@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { suite, type TestContext, test } from 'node:test';
 import { createKeyFile } from '../../src/disk/key-file.ts';
+import type { IssuerReachOptions } from '../../src/enrolment/issuer-reach.ts';
 import { fleetFiles, Membership } from '../../src/enrolment/membership.ts';
 import { Presence } from '../../src/enrolment/presence.ts';
 import { type CertificateFacts, renewAt } from '../../src/fleet/certificate.ts';
@@ -56,7 +57,8 @@ async function scene(t: TestContext) {
     const facts = { data, identity, roster: new Roster({ nodes: {} }), keys: undefined, trust };
     return await Membership.open({ ...facts, clock, log: silentLog });
   };
-  const start = async (identity: Identity, addresses = ['/ip4/127.0.0.1/tcp/4001', '/ip4/192.0.2.1/tcp/4001']) => {
+  const start = async (identity: Identity, reach: Partial<IssuerReachOptions> = {}) => {
+    const addresses = ['/ip4/127.0.0.1/tcp/4001', '/ip4/192.0.2.1/tcp/4001'];
     const membership = await membershipOf(identity);
     const documents = network.node(identity.peerId);
     const met: KnownMember[] = [];
@@ -72,7 +74,9 @@ async function scene(t: TestContext) {
     };
     const { certified } = membership;
     assert.ok(certified);
-    const presence = open.use(new Presence({ membership, certified, identity, swarm, log: silentLog }, { lookMs: 10 }));
+    const presence = open.use(
+      new Presence({ membership, certified, identity, swarm, log: silentLog }, { lookMs: 10, reach }),
+    );
     return { membership, members: certified.members, presence, met, parted, documents, addresses };
   };
   return { network, enrol, enable, start, membershipOf };
@@ -156,10 +160,47 @@ suite('presence', () => {
     assert.equal(one.membership.own, undefined);
   });
 
+  test('whose issuer was off for too long goes on at its site, and is renewed when it is back', async (t) => {
+    const { network, enrol, enable, start } = await scene(t);
+    const since = nowSeconds() - 31 * DAY_S;
+    const old = await enrol(memberId, { since, notBefore: since, notAfter: since + 30 * DAY_S });
+    await enrol(otherId);
+    const [member, other] = [await start(memberId), await start(otherId)];
+    network.link(memberId.peerId, otherId.peerId);
+    await until(() => other.met.length > 0);
+    assert.equal(member.membership.own?.notAfter, old.notAfter);
+    assert.equal(other.membership.member(memberId.peerId)?.site, 'edge');
+    await enable(issuerId, 'edge');
+    await start(issuerId);
+    network.link(memberId.peerId, otherId.peerId, issuerId.peerId);
+    await until(() => (member.membership.own?.notAfter ?? 0) > nowSeconds());
+    await until(() => (other.members.member(memberId.peerId)?.notAfter ?? 0) > nowSeconds());
+    assert.deepEqual([...member.parted, ...other.parted], []);
+  });
+
+  test('who was not renewed although an issuer is there is parted from', async (t) => {
+    const { network, enrol, enable, start } = await scene(t);
+    const since = nowSeconds() - 31 * DAY_S;
+    await enrol(memberId, { since, notBefore: since, notAfter: since + 30 * DAY_S });
+    await enrol(otherId);
+    await enable(issuerId, 'edge');
+    const [other] = [
+      await start(otherId, { settleMs: 200, againMs: 20 }),
+      await start(memberId),
+      await start(issuerId),
+    ];
+    network.link(memberId.peerId, otherId.peerId);
+    await until(() => other.met.length > 0);
+    assert.deepEqual(other.parted, [], 'nobody could renew it');
+    network.link(otherId.peerId, issuerId.peerId);
+    await until(() => other.parted.some((line) => line === `${memberId.peerId} its certificate is over`));
+    assert.equal(other.members.fault(memberId.peerId), 'expired');
+  });
+
   test('parts from whose time is over, who is revoked, and whose issuer is one no more', async (t) => {
     const { network, enrol, start } = await scene(t);
     const from = nowSeconds() - 10;
-    await enrol(memberId, { since: from, notBefore: from, notAfter: nowSeconds() + 1 });
+    await enrol(memberId, { since: from, notBefore: from, notAfter: nowSeconds() + 1, roles: ['seed'] });
     await enrol(otherId, {}, 'owner');
     await enrol(issuerId, {}, 'owner');
     const [one, other, third] = [await start(memberId), await start(otherId), await start(issuerId)];
