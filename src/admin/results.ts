@@ -73,10 +73,20 @@ export interface StatusResult {
   readonly rates?: RatesLine;
   /** Absent where background downloads run at any hour; `opens` while they pause: day and time of the hours' clock. */
   readonly background?: { readonly open: boolean; readonly opens?: string };
+  /** This node is no member of its fleet any more; absent while it is not revoked. */
+  readonly revoked?: RevokedLine;
   /** Absent while nothing is wrong with this machine's clock. */
   readonly clock?: ClockLine;
   /** What was wrong with release metadata since the agent started; absent when nothing was. */
   readonly faults?: readonly FaultLine[];
+}
+
+export interface RevokedLine {
+  /** Name of the issuer. */
+  readonly by: string;
+  /** ISO time. */
+  readonly at: string;
+  readonly why?: string;
 }
 
 export interface ClockLine {
@@ -176,6 +186,8 @@ export interface MemberLine {
   readonly notAfter: string;
   /** grace: its certificate is over, and counts on until an issuer is back. taken: another member had its WireGuard key before. */
   readonly state: 'member' | 'grace' | 'revoked' | 'expired' | 'early' | 'taken';
+  /** By whom and when; absent while it is not revoked. */
+  readonly revoked?: RevokedLine;
   readonly connected: boolean;
   /** This node. */
   readonly self: boolean;

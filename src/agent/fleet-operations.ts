@@ -9,6 +9,7 @@ import type {
   InviteResult,
   MemberLine,
   PendingLine,
+  RevokedLine,
   StatusResult,
 } from '../admin/results.ts';
 import type { PendingRequest } from '../admission/requests.ts';
@@ -16,7 +17,7 @@ import { readGuarded } from '../disk/guarded-file.ts';
 import { MAX_COURIER_BYTES, readCourier, writeCourier } from '../enrolment/courier.ts';
 import type { Certified } from '../enrolment/membership.ts';
 import type { Certificate } from '../fleet/certificate.ts';
-import { revoke } from '../fleet/revocation.ts';
+import { type Revocation, revoke } from '../fleet/revocation.ts';
 import { MEMBER_ROLES, type MemberRole } from '../fleet/trust-list.ts';
 import { encodeWireguardKey, newWireguardKey } from '../fleet/wireguard-key.ts';
 import { SecretKey } from '../overlay/network.ts';
@@ -65,11 +66,17 @@ function pendingLine({ firstAt, lastAt, ...request }: PendingRequest): PendingLi
 }
 
 /** What an operator should know of this node's membership, and of the time by which it is judged. */
-export function fleetStatus({ clock }: MeshNode): Pick<StatusResult, 'clock'> {
+export function fleetStatus({ clock, membership }: MeshNode): Pick<StatusResult, 'clock' | 'revoked'> {
   const { fault } = clock;
-  if (fault === undefined) return {};
-  const [shows, signed] = [new Date(fault.system).toISOString(), new Date(fault.signed).toISOString()];
-  return { clock: { fault: fault.kind, shows, signed } };
+  const { revoked } = membership;
+  return {
+    ...(fault && { clock: { fault: fault.kind, shows: iso(fault.system / 1000), signed: iso(fault.signed / 1000) } }),
+    ...(revoked && { revoked: revokedLine(revoked) }),
+  };
+}
+
+function revokedLine({ issuer, at, why }: Revocation): RevokedLine {
+  return { by: issuer, at: iso(at), ...(why !== '' && { why }) };
 }
 
 export function memberLines(node: MeshNode): MemberLine[] {
@@ -186,7 +193,9 @@ function lineOf({ membership, identity }: MeshNode, one: Certificate, connected:
   const late = (membership.certified?.now() ?? 0) > notAfter;
   const state: MemberLine['state'] = membership.certified?.members.fault(peerId) ?? (late ? 'grace' : 'member');
   const facts = { peerId, name, site, roles, address, issuer, since: iso(since), notAfter: iso(notAfter), state };
-  return { ...facts, connected: connected.has(peerId), self: peerId === identity.peerId };
+  const revocation = membership.certified?.members.revocation(peerId);
+  const revoked = revocation && revokedLine(revocation);
+  return { ...facts, ...(revoked && { revoked }), connected: connected.has(peerId), self: peerId === identity.peerId };
 }
 
 function noIssuer({ identity, membership }: MeshNode): OperationError {
@@ -203,6 +212,7 @@ function roleOf(text: string): MemberRole {
   throw new OperationError('USAGE', `${text} is no role: they are ${MEMBER_ROLES.join(', ')}`);
 }
 
+/** As far as there are names for days (ECMA-262, 21.4.1.1): what a revocation says is for people, and of any size. */
 function iso(seconds: number): string {
-  return new Date(seconds * 1000).toISOString();
+  return new Date(Math.min(seconds * 1000, 8.64e15)).toISOString();
 }

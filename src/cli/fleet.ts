@@ -5,6 +5,7 @@ import { whole } from '../admin/received-file.ts';
 import type { MemberLine } from '../admin/results.ts';
 import { parseDuration } from '../fleet/quantity.ts';
 import { addVerb, perform, usageError } from './session.ts';
+import { revokedBy } from './status.ts';
 
 const list = (text: string) => text.split(',').map((item) => item.trim());
 
@@ -168,7 +169,10 @@ function addShow(fleet: Command): void {
           const advice = '`bootmesh fleet ls` lists all';
           throw new OperationError('NOT_FOUND', `nobody here is called ${member}: ${advice}`);
         }
-        const lines = found.flatMap((one) => Object.entries(one).map(([key, value]) => `${key.padEnd(10)} ${value}`));
+        const lines = found.flatMap(({ revoked, ...one }) => [
+          ...Object.entries(one).map(([key, value]) => `${key.padEnd(10)} ${value}`),
+          ...(revoked ? [`${'revoked'.padEnd(10)} ${revokedBy(revoked)}`] : []),
+        ]);
         return { result: { members: found }, text: lines.join('\n') };
       });
     });

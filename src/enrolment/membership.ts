@@ -7,6 +7,7 @@ import { type Certificate, certifiedPeer, issueCertificate, renewAt } from '../f
 import type { Identity } from '../fleet/identity.ts';
 import { MemberStore } from '../fleet/member-store.ts';
 import { type MemberChange, Members } from '../fleet/members.ts';
+import { type Revocation, revokedPeer } from '../fleet/revocation.ts';
 import type { Roster } from '../fleet/roster.ts';
 import { openStatement, rawPublicKey, StatementRefused } from '../fleet/statement.ts';
 import { type Issuer, readTrustList, type TrustList, TrustListInvalid } from '../fleet/trust-list.ts';
@@ -131,6 +132,7 @@ export class Membership {
         if (bytes.length > 0) this.#shown(certified, peerId, bytes);
         return this.member(peerId) !== undefined;
       },
+      farewell: (peerId) => certified.members.revocation(peerId)?.bytes ?? new Uint8Array(),
     };
   }
 
@@ -151,9 +153,19 @@ export class Membership {
     return [...certified.members.certificates].some((one) => one.site === site && inNeed(one)) ? site : undefined;
   }
 
+  /** The fleet's description lists it, and so says itself where it is. */
+  isDescribed(peerId: string): boolean {
+    return this.#roster.member(peerId) !== undefined;
+  }
+
   /** Called with what others showed that was news. */
   set onShown(listener: (change: MemberChange) => void) {
     this.#onShown = listener;
+  }
+
+  /** That by which this node is no member any more, wherever it heard of it. */
+  get revoked(): Revocation | undefined {
+    return this.certified?.members.revocation(this.#peerId);
   }
 
   /** This node's own certificate, while it counts. */
@@ -183,7 +195,7 @@ export class Membership {
    */
   contact({ peerId, site, name, address }: Certificate): KnownMember | undefined {
     const addresses = this.certified?.members.binding(peerId)?.addresses;
-    if (addresses === undefined || this.#roster.member(peerId) !== undefined) return undefined;
+    if (addresses === undefined || this.isDescribed(peerId)) return undefined;
     if (!this.inOverlay || site === this.own?.site) return { peerId, site, name, addresses };
     const ports = new Set(addresses.map((each) => each.split('/').at(-1)));
     return { peerId, site, name, addresses: [...ports].map((port) => `/ip6/${address}/tcp/${port}`) };
@@ -230,11 +242,12 @@ export class Membership {
     return issueCertificate({ ...facts, name, since, notBefore: from, notAfter }, issuer.privateKey, members.trust);
   }
 
-  /** A stranger's own certificate, and nothing else, is heard. What it is worth, its signature says. */
+  /** A stranger's own certificate is heard, and that we were revoked; nothing else. What it is worth, its signature says. */
   #shown({ members }: Certified, peerId: string, bytes: Uint8Array): void {
     try {
       const statement = openStatement(bytes);
-      if (statement.kind !== 'certificate' || certifiedPeer(statement) !== peerId) return;
+      const named = statement.kind === 'certificate' ? certifiedPeer(statement) : revokedPeer(statement);
+      if (named !== (statement.kind === 'certificate' ? peerId : this.#peerId)) return;
       const change = members.hear(bytes);
       if (change !== undefined) this.#onShown(change);
     } catch (error) {

@@ -96,6 +96,7 @@ export class Presence implements AsyncDisposable {
       { network: swarm.documents, peerId, issuerKey, trust: () => members.trust, log },
       reach,
     );
+    if (deps.membership.revoked !== undefined) this.#leave();
     this.#running = this.#run(lookMs);
   }
 
@@ -143,7 +144,8 @@ export class Presence implements AsyncDisposable {
     const again = missed && this.#saidDue;
     this.#saidDue = missed;
     if (!missed || again) return;
-    const { own } = membership;
+    const { own, revoked } = membership;
+    if (revoked !== undefined) return;
     if (own === undefined) log.error('this node is no member now: it serves what it has to nobody but this machine');
     else log.warn('no issuer is reached: the certificate is not renewed yet', { notAfter: own.notAfter });
   }
@@ -222,6 +224,7 @@ export class Presence implements AsyncDisposable {
     overlay?.update();
     for (const { peerId, name, site } of joined) log.debug('member joined', { peer: peerId, name, site });
     for (const { peerId } of left) {
+      if (peerId === this.#deps.identity.peerId && membership.revoked !== undefined) this.#leave();
       const fault = certified.members.fault(peerId);
       // A description may list it all the same.
       if (membership.member(peerId) === undefined)
@@ -248,6 +251,17 @@ export class Presence implements AsyncDisposable {
         this.#deps.swarm.meet(contact);
       }
     }, MEET_MS);
+  }
+
+  /** This node was revoked: it says so, once in each run, and dials nobody by certificate any more. */
+  #leave(): void {
+    const { membership, certified, swarm, log } = this.#deps;
+    const { issuer: by, at, why } = membership.revoked ?? {};
+    const advice = 'to join again, stop the agent, move identity.key away, and join with a new token';
+    log.error('this machine was revoked: it is no member of the fleet any more', { by, at, why, advice });
+    for (const { peerId } of certified.members.certificates) {
+      if (!membership.isDescribed(peerId)) swarm.forgo(peerId);
+    }
   }
 
   #part(peerId: string, why: string): void {

@@ -86,6 +86,12 @@ export class Members {
     return state === 'valid' ? undefined : state;
   }
 
+  /** That by which the peer is no member any more; also of one whose certificate is not known. */
+  revocation(peerId: string): Revocation | undefined {
+    const site = this.#latest.get(peerId)?.site;
+    return this.#revocations.get(`${peerId} *`) ?? this.#revocations.get(`${peerId} ${site}`);
+  }
+
   /** Where it last said that it is; also of one that is no member any more. */
   binding(peerId: string): Binding | undefined {
     return this.#bindings.get(peerId);

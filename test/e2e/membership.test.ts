@@ -104,6 +104,10 @@ describe('membership by certificate', { skip, timeout: 150_000 }, () => {
       members.map(({ name, state }) => `${name} ${state}`).filter((line) => line.startsWith('third')),
       ['third revoked'],
     );
+    const { revoked: why } = await untilRevoked('third');
+    assert.partialDeepStrictEqual(why, { why: 'a test' });
+    const shown = await machines.run('third', 'status');
+    assert.match(shown.stdout, /^REVOKED .*\(a test\); to join again, .*move identity\.key away/m);
     await machines.down('third');
     const again = await machines.run('third', 'join', await machines.invite('first'));
     assert.equal(again.code, 4);
@@ -128,6 +132,7 @@ describe('membership by certificate', { skip, timeout: 150_000 }, () => {
     const news = await machines.json<CourierNews>('second', 'fleet', 'courier', 'import', file);
     assert.deepEqual([news.news > 0, news.refused], [true, 0]);
     await machines.untilPeers('second', []);
+    await untilRevoked('fourth');
     await machines.down('second');
     await machines.up('first');
     await machines.json('second', 'join', await machines.invite('first'));
@@ -181,6 +186,16 @@ describe('membership by certificate', { skip, timeout: 150_000 }, () => {
     await Promise.all(['first', 'stranger'].map((name) => machines.down(name)));
   });
 });
+
+/** Whom it dials tells it. */
+async function untilRevoked(name: string): Promise<StatusResult> {
+  const until = performance.now() + 10_000;
+  for (;;) {
+    const status = await machines.json<StatusResult>(name, 'status');
+    if (status.revoked !== undefined) return status;
+    assert.ok(performance.now() < until, `nobody told ${name}`);
+  }
+}
 
 async function nameOfFirst(): Promise<string> {
   return (await machines.json<{ node: string }>('first', 'status')).node;
