@@ -52,15 +52,16 @@ function addInvite(fleet: Command): void {
       'fleet invite',
       'fleet invite --site edge --name edge-7 --for 15min',
       'fleet invite --roles gateway,seed',
-      'fleet invite --machine mac:52:54:00:12:34:56',
+      'fleet invite --machine mac:52:54:00:12:34:56 --qr',
     ],
   })
     .option('--site <site>', 'where the machine belongs (default: this node’s site)')
     .option('--name <name>', 'what it will be called (default: its host name)')
     .option('--roles <roles>', 'separated by commas: gateway, origin, seed, canary', list)
     .option('--machine <id>', 'the only machine that may use it: mac:…, serial:… or uuid:… (default: any)')
+    .option('--qr', 'show the token as a QR code as well')
     .option('--for <time>', 'how long the token can be used, such as 15min, 1h, 2d', '1h')
-    .action(async (flags: PlaceFlags & { for: string; machine?: string }, command: Command) => {
+    .action(async (flags: PlaceFlags & { for: string; machine?: string; qr?: true }, command: Command) => {
       await perform(command, async (session) => {
         const seconds = parseDuration(flags.for);
         if (seconds === undefined) throw usageError(`--for ${flags.for} is no time: write 15min, 1h or 2d`);
@@ -70,7 +71,9 @@ function addInvite(fleet: Command): void {
         session.note(
           `for ${machine ?? 'one machine'} of site ${result.site}, until ${result.notAfter}; whoever has it can join, so keep it to those two`,
         );
-        return { result, text: `bootmesh join ${result.token}` };
+        const lines = [`bootmesh join ${result.token}`];
+        if (flags.qr) lines.push(...(await import('./qr.ts')).qrLines(result.token));
+        return { result, text: lines.join('\n') };
       });
     });
 }

@@ -17,7 +17,7 @@ before(async () => {
 });
 after(() => machines?.[Symbol.asyncDispose]());
 
-describe('membership by certificate', { skip, timeout: 150_000 }, () => {
+describe('membership by certificate', { skip, timeout: 240_000 }, () => {
   it('a second machine joins with the three commands of README', async () => {
     await machines.up('first');
     const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');

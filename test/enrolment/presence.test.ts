@@ -237,7 +237,7 @@ suite('presence', () => {
   test('parts from whose time is over, who is revoked, and whose issuer is one no more', async (t) => {
     const { network, enrol, start } = await scene(t);
     const from = nowSeconds() - 10;
-    await enrol(memberId, { since: from, notBefore: from, notAfter: nowSeconds() + 1, roles: ['seed'] });
+    await enrol(memberId, { since: from, notBefore: from, notAfter: nowSeconds() + 2, roles: ['seed'] });
     await enrol(otherId, {}, 'owner');
     await enrol(issuerId, {}, 'owner');
     const [one, other, third] = [await start(memberId), await start(otherId), await start(issuerId)];
