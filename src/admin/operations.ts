@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { MACHINE } from '../fleet/trust-list.ts';
 import type {
   CourierNews,
   CourierResult,
@@ -88,6 +89,8 @@ export const operationInputs = {
     site: memberName.optional(),
     name: memberName.optional(),
     roles: z.array(z.string().max(32)).max(8).optional(),
+    /** The only machine that it lets in. */
+    machine: z.string().regex(MACHINE, 'is mac:52:54:00:12:34:56, serial:… or uuid:…, in lower case').optional(),
     /** How long it can be used. */
     seconds: z
       .int()

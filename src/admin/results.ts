@@ -79,8 +79,31 @@ export interface StatusResult {
   readonly rates?: RatesLine;
   /** Absent where background downloads run at any hour; `opens` while they pause: day and time of the hours' clock. */
   readonly background?: { readonly open: boolean; readonly opens?: string };
+  /** This node is no member of its fleet any more; absent while it is not revoked. */
+  readonly revoked?: RevokedLine;
+  /** Absent while nothing is wrong with this machine's clock. */
+  readonly clock?: ClockLine;
   /** What was wrong with release metadata since the agent started; absent when nothing was. */
   readonly faults?: readonly FaultLine[];
+}
+
+export interface RevokedLine {
+  /** Name of the issuer. */
+  readonly by: string;
+  /** ISO time. */
+  readonly at: string;
+  readonly why?: string;
+}
+
+export interface ClockLine {
+  /**
+   * behind: the clock shows an earlier time than is certainly over, which counts instead. ahead: a key of the fleet has
+   * signed at a later time than the clock shows, so that one of the two is wrong.
+   */
+  readonly fault: 'behind' | 'ahead';
+  /** ISO times: of the clock, and that which was signed. */
+  readonly shows: string;
+  readonly signed: string;
 }
 
 /** What chunk bytes may take in any second, bytes per second; absent: no limit. */
@@ -167,8 +190,10 @@ export interface MemberLine {
   /** ISO times. */
   readonly since: string;
   readonly notAfter: string;
-  /** taken: another member had its WireGuard key before. */
-  readonly state: 'member' | 'revoked' | 'expired' | 'early' | 'taken';
+  /** grace: its certificate is over, and counts on until an issuer is back. taken: another member had its WireGuard key before. */
+  readonly state: 'member' | 'grace' | 'revoked' | 'expired' | 'early' | 'taken';
+  /** By whom and when; absent while it is not revoked. */
+  readonly revoked?: RevokedLine;
   readonly connected: boolean;
   /** This node. */
   readonly self: boolean;

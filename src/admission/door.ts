@@ -56,6 +56,8 @@ export interface DoorDeps {
   /** The node's own key: a token names the peer id behind it. */
   readonly privateKey: PrivateKey;
   readonly log: Log;
+  /** By which certificates are made here, milliseconds since 1970. @default Date.now */
+  now?(): number;
   /** Says no before the applicant has to prove anything. Throws `AdmissionRefused`. */
   consider(applicant: Applicant): void;
   /** Rejects with `AdmissionRefused`. */
@@ -160,13 +162,13 @@ export class Door implements AsyncDisposable {
   }
 
   async #receive(conversation: Conversation, peerId: string): Promise<void> {
-    const { log, consider, admit } = this.#deps;
+    const { log, consider, admit, now = Date.now } = this.#deps;
     const { message, bytes } = await conversation.hear(KnockSchema, MESSAGE_BYTES.knock);
     const wireguardKey = Buffer.from(message.wireguardKey).toString('base64');
     const machine = message.machine.slice(0, MAX_MACHINE_IDS).filter((id) => MACHINE.test(id));
     const name = message.name.replaceAll(UNPRINTABLE, '').slice(0, MAX_NAME);
     const applicant = { peerId, name, wireguardKey, secret: message.secret, machine };
-    const time = BigInt(Date.now());
+    const time = BigInt(Math.floor(now()));
     const early = refusalOf(() => consider(applicant));
     if (early !== undefined) {
       log.info('a machine was refused', { peer: peerId, reason: early.reason });

@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import { durableDisk } from '../disk/durable-file.ts';
 import { FileUnusable, readGuarded } from '../disk/guarded-file.ts';
+import { MACHINE } from '../fleet/trust-list.ts';
 import { AdmissionRefused } from './refusal.ts';
 import { SECRET_BYTES } from './token.ts';
 
@@ -11,8 +12,17 @@ export interface InvitationFacts {
   readonly roles: readonly string[];
   /** What it will be called; the machine says itself when absent. */
   readonly name?: string | undefined;
+  /** The only machine that it lets in, as it is known by its hardware: `mac:…`, `serial:…`, `uuid:…`. */
+  readonly machine?: string | undefined;
   /** Seconds since 1970. */
   readonly notAfter: number;
+}
+
+/** Who comes with a secret. */
+interface Bearer {
+  readonly peerId: string;
+  /** What it says that it is known by. */
+  readonly machine: readonly string[];
 }
 
 export interface Invitation extends InvitationFacts {
@@ -22,6 +32,7 @@ export interface Invitation extends InvitationFacts {
   readonly usedBy?: string | undefined;
 }
 
+const ADVICE = 'ask for a new one (`bootmesh fleet invite`)';
 const MOST = 1024;
 /** A token that was used or is too old is remembered for so long after its end, so that it is told apart from a wrong one, seconds. */
 const REMEMBERED_S = 7 * 86_400;
@@ -36,6 +47,7 @@ const fileSchema = z.strictObject({
         site: z.string(),
         roles: z.array(z.string()),
         name: z.string().optional(),
+        machine: z.string().regex(MACHINE).optional(),
         notAfter: z.int().min(0),
         usedBy: z.string().optional(),
       }),
@@ -82,28 +94,35 @@ export class Invitations {
     return secret;
   }
 
-  /** What the secret stands for, whether it can still be used or not. Throws `AdmissionRefused` (token). */
-  find(secret: Uint8Array): Invitation {
+  /**
+   * What the secret stands for, whether it can still be used or not. Throws `AdmissionRefused`: token, and machine when it
+   * is for another one.
+   */
+  find(secret: Uint8Array, { machine }: Pick<Bearer, 'machine'>): Invitation {
     const digest = digestOf(secret);
     const found = this.#all.find((one) => one.digest === digest);
-    if (found !== undefined) return found;
-    const advice = 'ask for a new one (`bootmesh fleet invite`)';
-    throw new AdmissionRefused('token', `this door gave out no such token, or long ago: ${advice}`);
+    if (found === undefined) {
+      throw new AdmissionRefused('token', `this door gave out no such token, or long ago: ${ADVICE}`);
+    }
+    if (found.machine === undefined || machine.includes(found.machine)) return found;
+    // Which one it is for would help whoever has stolen it.
+    const ids = machine.join(', ') || 'nothing that it could be known by';
+    throw new AdmissionRefused('machine', `the token is for another machine, and this one has ${ids}: ${ADVICE}`);
   }
 
-  /** Uses it up, for this machine. Rejects with `AdmissionRefused`: token, expired, used. */
-  async redeem(secret: Uint8Array, peerId: string, now: number): Promise<Invitation> {
+  /** Uses it up, for this machine. Rejects with `AdmissionRefused`: token, machine, expired, used. */
+  async redeem(secret: Uint8Array, bearer: Bearer, now: number): Promise<Invitation> {
     return await this.#change(async () => {
-      const found = this.find(secret);
+      const { peerId } = bearer;
+      const found = this.find(secret, bearer);
       const again = found.usedBy === peerId;
-      const advice = 'ask for a new one (`bootmesh fleet invite`)';
       if (found.usedBy !== undefined && !again) {
-        const message = `the token was used already, by ${found.usedBy}; each lets in one machine: ${advice}`;
+        const message = `the token was used already, by ${found.usedBy}; each lets in one machine: ${ADVICE}`;
         throw new AdmissionRefused('used', message);
       }
       if (now > found.notAfter) {
         const ended = new Date(found.notAfter * 1000).toISOString();
-        throw new AdmissionRefused('expired', `the token's time was over at ${ended}: ${advice}`);
+        throw new AdmissionRefused('expired', `the token's time was over at ${ended}: ${ADVICE}`);
       }
       const used = { ...found, usedBy: peerId };
       if (!again) await this.#keep(this.#all.map((one) => (one === found ? used : one)));

@@ -1,11 +1,13 @@
 /**
- * Why a machine is not let in. Pending: it has no token, and an operator is to approve it; it may ask again. Token: it is damaged or not of this door. Clock: the two clocks disagree too much for a
+ * Why a machine is not let in. Pending: it has no token, and an operator is to approve it; it may ask again. Token: it is damaged or not of this door.
+ * Machine: it is for another one. Clock: the two clocks disagree too much for a
  * certificate to count. Fleet: the machine has another fleet, or the door is not of the token's.
  */
 export const REFUSALS = [
   'token',
   'expired',
   'used',
+  'machine',
   'revoked',
   'clock',
   'fleet',

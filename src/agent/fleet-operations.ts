@@ -9,13 +9,15 @@ import type {
   InviteResult,
   MemberLine,
   PendingLine,
+  RevokedLine,
+  StatusResult,
 } from '../admin/results.ts';
 import type { PendingRequest } from '../admission/requests.ts';
 import { readGuarded } from '../disk/guarded-file.ts';
 import { MAX_COURIER_BYTES, readCourier, writeCourier } from '../enrolment/courier.ts';
 import type { Certified } from '../enrolment/membership.ts';
 import type { Certificate } from '../fleet/certificate.ts';
-import { revoke } from '../fleet/revocation.ts';
+import { type Revocation, revoke } from '../fleet/revocation.ts';
 import { MEMBER_ROLES, type MemberRole } from '../fleet/trust-list.ts';
 import { encodeWireguardKey, newWireguardKey } from '../fleet/wireguard-key.ts';
 import { SecretKey } from '../overlay/network.ts';
@@ -32,10 +34,11 @@ export async function invite(node: MeshNode, input: OperationInput<'invite'>): P
   const { reception, membership, site: ownSite } = node;
   const { certified } = membership;
   if (reception === undefined || certified === undefined) throw noIssuer(node);
-  const { site = certified.issuer?.site ?? ownSite, name, seconds = TOKEN_S } = input;
+  const { site = certified.issuer?.site ?? ownSite, name, machine, seconds = TOKEN_S } = input;
   const roles = (input.roles ?? []).map(roleOf);
   const notAfter = Math.floor(certified.now()) + seconds;
-  const { token, addresses } = await reception.invite({ site, roles, notAfter, ...(name !== undefined && { name }) });
+  const bound = { ...(name !== undefined && { name }), ...(machine !== undefined && { machine }) };
+  const { token, addresses } = await reception.invite({ site, roles, notAfter, ...bound });
   return { token, site, notAfter: iso(notAfter), addresses };
 }
 
@@ -60,6 +63,20 @@ export function approve(node: MeshNode, input: OperationInput<'approve'>): Pendi
 
 function pendingLine({ firstAt, lastAt, ...request }: PendingRequest): PendingLine {
   return { ...request, firstAt: new Date(firstAt).toISOString(), lastAt: new Date(lastAt).toISOString() };
+}
+
+/** What an operator should know of this node's membership, and of the time by which it is judged. */
+export function fleetStatus({ clock, membership }: MeshNode): Pick<StatusResult, 'clock' | 'revoked'> {
+  const { fault } = clock;
+  const { revoked } = membership;
+  return {
+    ...(fault && { clock: { fault: fault.kind, shows: iso(fault.system / 1000), signed: iso(fault.signed / 1000) } }),
+    ...(revoked && { revoked: revokedLine(revoked) }),
+  };
+}
+
+function revokedLine({ issuer, at, why }: Revocation): RevokedLine {
+  return { by: issuer, at: iso(at), ...(why !== '' && { why }) };
 }
 
 export function memberLines(node: MeshNode): MemberLine[] {
@@ -173,9 +190,12 @@ export function notRunning(data: string): OperationError {
 
 function lineOf({ membership, identity }: MeshNode, one: Certificate, connected: ReadonlySet<string>): MemberLine {
   const { peerId, name, site, roles, address, issuer, since, notAfter } = one;
-  const state: MemberLine['state'] = membership.certified?.members.fault(peerId) ?? 'member';
+  const late = (membership.certified?.now() ?? 0) > notAfter;
+  const state: MemberLine['state'] = membership.certified?.members.fault(peerId) ?? (late ? 'grace' : 'member');
   const facts = { peerId, name, site, roles, address, issuer, since: iso(since), notAfter: iso(notAfter), state };
-  return { ...facts, connected: connected.has(peerId), self: peerId === identity.peerId };
+  const revocation = membership.certified?.members.revocation(peerId);
+  const revoked = revocation && revokedLine(revocation);
+  return { ...facts, ...(revoked && { revoked }), connected: connected.has(peerId), self: peerId === identity.peerId };
 }
 
 function noIssuer({ identity, membership }: MeshNode): OperationError {
@@ -192,6 +212,7 @@ function roleOf(text: string): MemberRole {
   throw new OperationError('USAGE', `${text} is no role: they are ${MEMBER_ROLES.join(', ')}`);
 }
 
+/** As far as there are names for days (ECMA-262, 21.4.1.1): what a revocation says is for people, and of any size. */
 function iso(seconds: number): string {
-  return new Date(seconds * 1000).toISOString();
+  return new Date(Math.min(seconds * 1000, 8.64e15)).toISOString();
 }

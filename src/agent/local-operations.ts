@@ -41,6 +41,7 @@ import {
   admitDevice,
   approve,
   exportCourier,
+  fleetStatus,
   importCourier,
   invite,
   memberLines,
@@ -80,7 +81,7 @@ export class LocalOperations implements Operations {
   }
 
   async publish(input: OperationInput<'publish'>, options: OperationOptions): Promise<PublishResult> {
-    const { keys, store, artifacts, releases, renewal } = this.#node;
+    const { keys, store, artifacts, releases, renewal, clock } = this.#node;
     if (keys === undefined || releases === undefined) {
       const message = `this node has no fleet keys in ${join(this.#deps.data, 'fleet-keys')}: publish where they are, or set \`keys\``;
       throw new OperationError('REFUSED', message);
@@ -105,7 +106,8 @@ export class LocalOperations implements Operations {
     const refs = Object.fromEntries([...imported].map(([role, { ref }]) => [role, ref]));
     const directory = repositoryOf(this.#deps);
     const request = { keys, directory, channel: input.channel, cmdline: input.cmdline, ...refs };
-    const release = await (renewal?.exclusive(() => publish(request)) ?? publish(request));
+    const sign = () => publish(request, { clock: () => clock.now() });
+    const release = await (renewal?.exclusive(sign) ?? sign());
     for (const [role, { manifest }] of imported) {
       await store.pins.pin(releasePin({ ...release, role }), manifest.cid);
       await artifacts.imported(manifest);
@@ -189,6 +191,7 @@ export class LocalOperations implements Operations {
       addresses: swarm.addresses(),
       ...(rates && { rates }),
       ...(background && { background }),
+      ...fleetStatus(this.#node),
       ...(faults.length > 0 && { faults }),
       ...running,
     };

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { watermarkBytes } from '../admin/setting.ts';
 import { readGuarded } from '../disk/guarded-file.ts';
+import { FleetClock } from '../enrolment/fleet-clock.ts';
 import { fleetFiles, Membership } from '../enrolment/membership.ts';
 import { createFleet } from '../enrolment/new-fleet.ts';
 import { Presence } from '../enrolment/presence.ts';
@@ -40,6 +41,8 @@ interface Deps {
 
 /** Everything of a node but its faces: identity, store, swarm, releases, and what follows them. */
 export class MeshNode implements AsyncDisposable {
+  /** The time by which all that is signed is judged. */
+  readonly clock: FleetClock;
   readonly identity: Identity;
   /** This node in the fleet description; undefined for a fleet of its own. */
   readonly member: Member | undefined;
@@ -69,6 +72,7 @@ export class MeshNode implements AsyncDisposable {
     parts: Omit<MeshNode, 'site' | 'name' | typeof Symbol.asyncDispose>,
     stack: AsyncDisposableStack,
   ) {
+    this.clock = parts.clock;
     this.identity = parts.identity;
     this.member = parts.member;
     this.roster = parts.roster;
@@ -90,17 +94,18 @@ export class MeshNode implements AsyncDisposable {
   static async open({ config, log, metrics, brief = false }: Deps): Promise<MeshNode> {
     await mkdir(config.data, { recursive: true, mode: 0o700 });
     const identity = await loadIdentity(config.data);
+    await using stack = new AsyncDisposableStack();
+    const clock = stack.use(await FleetClock.open(fleetFiles(config.data).clock, { log }));
     const description = config.fleet === undefined ? undefined : await readDescription(config.fleet);
     const roster = new Roster(description ?? { nodes: {} });
     const joined = await readGuarded(fleetFiles(config.data).root, { maxBytes: DOCUMENT_BYTES.root, secret: false });
     const keys = await openKeys({ config, log }, description, joined);
     const trustRoot = await readTrustRoot(description, joined ?? keys?.root);
-    const membership = await openMembership({ config, log, identity, roster, keys }, trustRoot);
+    const membership = await openMembership({ config, log, clock, identity, roster, keys }, trustRoot);
     const member = ownMember(config, roster, membership, identity);
 
     let artifacts: Artifacts | undefined;
     let follower: Follower | undefined;
-    await using stack = new AsyncDisposableStack();
     const store = stack.use(
       await PackStore.open(
         join(config.data, 'store'),
@@ -123,7 +128,7 @@ export class MeshNode implements AsyncDisposable {
     );
     overlay?.follow(swarm);
     artifacts = new Artifacts({ store, swarm, log });
-    const parts = { identity, member, roster, store, swarm, artifacts, keys, membership, overlay, background };
+    const parts = { clock, identity, member, roster, store, swarm, artifacts, keys, membership, overlay, background };
     if (trustRoot === undefined) {
       log.warn('fleet description names no trust root: releases are neither followed nor booted', {
         fleet: config.fleet,
@@ -133,12 +138,12 @@ export class MeshNode implements AsyncDisposable {
     }
     const channels = stack.use(
       await Channels.open(
-        { network: swarm.documents, log: log.with({ room: 'release' }) },
+        { network: swarm.documents, log: log.with({ room: 'release' }), clock },
         { directory: releaseDirectory(config), trustRoot, follow: config.channels },
       ),
     );
     const repository = repositoryOf(config);
-    const renewal = keys && stack.use(await Renewal.open({ keys, repository, channels, log }));
+    const renewal = keys && stack.use(await Renewal.open({ keys, repository, channels, now: () => clock.now(), log }));
     const enrolled = await openEnrolment({
       config,
       log,
@@ -264,6 +269,7 @@ async function readTrustRoot(description: FleetDescription | undefined, known: B
 }
 
 interface MembershipParts extends Pick<Deps, 'config' | 'log'> {
+  readonly clock: FleetClock;
   readonly identity: Identity;
   readonly roster: Roster;
   readonly keys: FleetKeys | undefined;
@@ -271,10 +277,10 @@ interface MembershipParts extends Pick<Deps, 'config' | 'log'> {
 
 /** Who belongs to the fleet, as far as this node knew when it stopped. */
 async function openMembership(parts: MembershipParts, trustRoot: Buffer | undefined): Promise<Membership> {
-  const { config, log } = parts;
+  const { config, clock, log } = parts;
   const believed = trustRoot && (await MetadataStore.open(releaseDirectory(config), trustRoot, { log })).state;
-  const { chain, timeFloor = 0 } = believed ?? {};
-  return await Membership.open({ ...parts, data: config.data, trust: chain?.trust, timeFloor });
+  clock.signed(believed?.issued ?? 0);
+  return await Membership.open({ ...parts, data: config.data, trust: believed?.chain.trust });
 }
 
 interface EnrolmentParts extends Pick<Deps, 'config' | 'log' | 'brief'> {

@@ -10,6 +10,8 @@ interface Deps {
   /** The publisher's own TUF repository. */
   readonly repository: string;
   readonly channels: Channels;
+  /** Milliseconds since 1970. */
+  now(): number;
   readonly log: Log;
 }
 
@@ -71,11 +73,11 @@ export class Renewal implements AsyncDisposable {
   }
 
   async #renewIfDue(): Promise<void> {
-    const { keys, repository, channels, log } = this.#deps;
+    const { keys, repository, channels, now, log } = this.#deps;
     const trust = await keys.trust();
     const said = trust === undefined || isDeepStrictEqual(trust, channels.trust);
     if (said && !this.#isAging()) return;
-    await renew({ keys, directory: repository });
+    await renew({ keys, directory: repository }, { clock: now });
     await channels.adopt(repository, { signal: this.#over.signal });
     log.info(said ? 'release metadata signed anew' : 'trust list published', { days: EXPIRY_DAYS.timestamp });
   }
@@ -84,7 +86,7 @@ export class Renewal implements AsyncDisposable {
   #isAging(): boolean {
     if (performance.now() - this.#lookedAt < EVERY_MS) return false;
     this.#lookedAt = performance.now();
-    const { expires } = this.#deps.channels;
-    return expires !== undefined && expires - Date.now() <= LEFT_MS;
+    const { channels, now } = this.#deps;
+    return channels.expires !== undefined && channels.expires - now() <= LEFT_MS;
   }
 }

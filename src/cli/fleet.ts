@@ -5,6 +5,7 @@ import { whole } from '../admin/received-file.ts';
 import type { MemberLine } from '../admin/results.ts';
 import { parseDuration } from '../fleet/quantity.ts';
 import { addVerb, perform, usageError } from './session.ts';
+import { revokedBy } from './status.ts';
 
 const list = (text: string) => text.split(',').map((item) => item.trim());
 
@@ -51,22 +52,28 @@ function addInvite(fleet: Command): void {
       'fleet invite',
       'fleet invite --site edge --name edge-7 --for 15min',
       'fleet invite --roles gateway,seed',
+      'fleet invite --machine mac:52:54:00:12:34:56 --qr',
     ],
   })
     .option('--site <site>', 'where the machine belongs (default: this node’s site)')
     .option('--name <name>', 'what it will be called (default: its host name)')
     .option('--roles <roles>', 'separated by commas: gateway, origin, seed, canary', list)
+    .option('--machine <id>', 'the only machine that may use it: mac:…, serial:… or uuid:… (default: any)')
+    .option('--qr', 'show the token as a QR code as well')
     .option('--for <time>', 'how long the token can be used, such as 15min, 1h, 2d', '1h')
-    .action(async (flags: PlaceFlags & { for: string }, command: Command) => {
+    .action(async (flags: PlaceFlags & { for: string; machine?: string; qr?: true }, command: Command) => {
       await perform(command, async (session) => {
         const seconds = parseDuration(flags.for);
         if (seconds === undefined) throw usageError(`--for ${flags.for} is no time: write 15min, 1h or 2d`);
-        const input = { ...placeOf(flags), seconds };
+        const machine = flags.machine?.toLowerCase();
+        const input = { ...placeOf(flags), ...(machine !== undefined && { machine }), seconds };
         const result = await (await session.operations()).invite(input, session.options);
         session.note(
-          `for one machine of site ${result.site}, until ${result.notAfter}; whoever has it can join, so keep it to those two`,
+          `for ${machine ?? 'one machine'} of site ${result.site}, until ${result.notAfter}; whoever has it can join, so keep it to those two`,
         );
-        return { result, text: `bootmesh join ${result.token}` };
+        const lines = [`bootmesh join ${result.token}`];
+        if (flags.qr) lines.push(...(await import('./qr.ts')).qrLines(result.token));
+        return { result, text: lines.join('\n') };
       });
     });
 }
@@ -165,7 +172,10 @@ function addShow(fleet: Command): void {
           const advice = '`bootmesh fleet ls` lists all';
           throw new OperationError('NOT_FOUND', `nobody here is called ${member}: ${advice}`);
         }
-        const lines = found.flatMap((one) => Object.entries(one).map(([key, value]) => `${key.padEnd(10)} ${value}`));
+        const lines = found.flatMap(({ revoked, ...one }) => [
+          ...Object.entries(one).map(([key, value]) => `${key.padEnd(10)} ${value}`),
+          ...(revoked ? [`${'revoked'.padEnd(10)} ${revokedBy(revoked)}`] : []),
+        ]);
         return { result: { members: found }, text: lines.join('\n') };
       });
     });

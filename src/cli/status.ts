@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { BootLine, FaultLine, RatesLine, StatusResult } from '../admin/results.ts';
+import type { BootLine, ClockLine, FaultLine, RatesLine, RevokedLine, StatusResult } from '../admin/results.ts';
 import { formatRate } from '../fleet/quantity.ts';
 import { formatBytes } from '../observe/progress.ts';
 import { addVerb, perform } from './session.ts';
@@ -35,6 +35,8 @@ function describe(status: StatusResult): string {
     ]),
     ...(status.rates ? [['rates', capped(status.rates)]] : []),
     ...(status.background ? [['prefetch', prefetching(status.background)]] : []),
+    ...(status.revoked ? [['REVOKED', `${revokedBy(status.revoked)}; ${REJOIN}`]] : []),
+    ...(status.clock ? [['CLOCK', wrong(status.clock)]] : []),
     ...(status.faults ?? []).map((fault) => ['FAULT', faulty(fault)]),
     ...status.addresses.map((address) => ['address', address]),
   ];
@@ -57,6 +59,20 @@ function bits(bytesPerSecond: number): string {
 function prefetching({ open, opens }: NonNullable<StatusResult['background']>): string {
   if (open) return 'within its hours';
   return `paused${opens === undefined ? '' : ` until ${opens}`}; what a machine waits for goes on`;
+}
+
+const REJOIN = 'to join again, stop the agent, move identity.key away, and join with a new token';
+
+/** By whom, when and why; what an issuer wrote is shown without what a terminal obeys. */
+export function revokedBy({ by, at, why }: RevokedLine): string {
+  return `by ${by} at ${at}${why === undefined ? '' : ` (${why.replaceAll(/[^\x20-\x7e]/g, '')})`}`;
+}
+
+function wrong({ fault, shows, signed }: ClockLine): string {
+  if (fault === 'ahead') {
+    return `shows ${shows}, and a key of the fleet signed at ${signed}: set the wrong one of the two`;
+  }
+  return `shows ${shows}, which is over: ${signed} counts instead; set it, or see the log if it is right`;
 }
 
 function faulty({ kind, peerId, what, count, lastAt }: FaultLine): string {

@@ -17,6 +17,7 @@ import type { Log } from '../observe/log.ts';
 import { DOCUMENT_BYTES, type ReadDocument, TIMESTAMP } from '../release/document.ts';
 import { Ledger } from '../release/ledger.ts';
 import { fleetOf } from '../release/trust-root.ts';
+import { FleetClock } from './fleet-clock.ts';
 import { fleetFiles } from './membership.ts';
 
 export interface Joined {
@@ -69,9 +70,11 @@ export async function settle(
   { root, statements, read }: Welcome,
   { log, signal }: { readonly log: Log; readonly signal: AbortSignal },
 ): Promise<Certificate> {
-  const trust = await believe(data, root, read, { log, signal });
-  const members = new Members({ trust: readTrustList(trust), now: () => Date.now() / 1000 });
   const files = fleetFiles(data);
+  await using clock = await FleetClock.open(files.clock, { log });
+  const trust = await believe(data, root, read, { log, signal, clock });
+  const now = () => clock.now() / 1000;
+  const members = new Members({ trust: readTrustList(trust), now, signed: (at) => clock.signed(at * 1000) });
   const store = new MemberStore(files.members, { log });
   // Who joins again forgets nothing, least of all who was revoked.
   for (const bytes of [...(await store.read()), ...statements]) hear(members, bytes, log);
@@ -103,9 +106,9 @@ async function believe(
   data: string,
   root: Buffer,
   read: ReadDocument,
-  { log, signal }: { readonly log: Log; readonly signal: AbortSignal },
+  { log, signal, clock }: { readonly log: Log; readonly signal: AbortSignal; readonly clock: FleetClock },
 ): Promise<unknown> {
-  const ledger = await Ledger.open({ log }, { directory: path(data, 'release'), trustRoot: root });
+  const ledger = await Ledger.open({ log, clock }, { directory: path(data, 'release'), trustRoot: root });
   const timestamp = Buffer.from((await read(TIMESTAMP, DOCUMENT_BYTES.timestamp)) ?? []);
   try {
     if (ledger.compare(timestamp) === 'newer') {

@@ -7,6 +7,7 @@ import { type Certificate, certifiedPeer, issueCertificate, renewAt } from '../f
 import type { Identity } from '../fleet/identity.ts';
 import { MemberStore } from '../fleet/member-store.ts';
 import { type MemberChange, Members } from '../fleet/members.ts';
+import { type Revocation, revokedPeer } from '../fleet/revocation.ts';
 import type { Roster } from '../fleet/roster.ts';
 import { openStatement, rawPublicKey, StatementRefused } from '../fleet/statement.ts';
 import { type Issuer, readTrustList, type TrustList, TrustListInvalid } from '../fleet/trust-list.ts';
@@ -16,6 +17,8 @@ import type { FleetKeys } from '../release/fleet-keys.ts';
 import type { KnownMember, Member } from '../swarm/membership.ts';
 import type { Vouching } from '../swarm/vouched.ts';
 import { acquaintances } from './acquaintance.ts';
+import type { FleetClock } from './fleet-clock.ts';
+import { graceOf } from './grace.ts';
 
 /** What a node keeps of the fleet that it joined, in its data directory. */
 export const fleetFiles = (data: string) => ({
@@ -24,6 +27,8 @@ export const fleetFiles = (data: string) => ({
   invitations: join(data, 'fleet', 'invitations.json'),
   /** On a node that admits without having all of the fleet's keys. */
   issuer: join(data, 'fleet', 'issuer.key'),
+  /** The time floor. */
+  clock: join(data, 'fleet', 'clock.json'),
 });
 
 /** A certificate lives so long, days, unless its issuer may give fewer; a third of that before its end it is renewed. */
@@ -38,8 +43,7 @@ interface Deps {
   readonly keys: FleetKeys | undefined;
   /** What the fleet's signed metadata says of membership; undefined where it says nothing. */
   readonly trust: unknown;
-  /** Milliseconds that no clock may be behind. */
-  readonly timeFloor: number;
+  readonly clock: Pick<FleetClock, 'now' | 'signed'>;
   readonly log: Log;
 }
 
@@ -74,6 +78,8 @@ export class Membership {
   #onShown: (change: MemberChange) => void = () => undefined;
   /** This node has an interface in the overlay: members of other sites are dialled there, and nowhere else. */
   overlay: { isInside(address: string): boolean } | undefined;
+  /** Somebody who may renew certificates of this node's site has been in reach for long enough: see `IssuerReach`. */
+  issuerInReach = false;
 
   private constructor({ identity, roster, log }: Deps, certified: Certified | undefined) {
     this.#peerId = identity.peerId;
@@ -84,15 +90,18 @@ export class Membership {
 
   /** Starts from what is on disk, whoever else is there. Rejects with `FileUnusable` and `FleetKeysUnusable`. */
   static async open(deps: Deps): Promise<Membership> {
-    const { data, keys, log, timeFloor } = deps;
+    const { data, keys, log, clock } = deps;
     // The list beside the fleet's own keys is the newest.
     const json = (await keys?.trust()) ?? deps.trust;
     if (json === undefined) return new Membership(deps, undefined);
     const trust = understood(json, deps);
     if (trust === undefined) return new Membership(deps, undefined);
     await mkdir(dirname(fleetFiles(data).members), { recursive: true, mode: 0o700 });
-    const now = () => Math.max(Date.now(), timeFloor) / 1000;
-    const members = new Members({ trust, now });
+    const now = () => clock.now() / 1000;
+    const issuer = await ownIssuer(fleetFiles(data).issuer, keys, trust);
+    let membership: Membership | undefined;
+    const grace = (one: Certificate) => membership?.grace(one) ?? 0;
+    const members = new Members({ trust, now, grace, signed: (at) => clock.signed(at * 1000) });
     const store = new MemberStore(fleetFiles(data).members, { log });
     for (const bytes of await store.read()) {
       try {
@@ -103,9 +112,8 @@ export class Membership {
       }
     }
     const wireguardKey = await loadWireguardKey(data);
-    const issuer = await ownIssuer(fleetFiles(data).issuer, keys, trust);
     const certified = { trust: json, members, store, wireguardKey, issuer, now };
-    const membership = new Membership(deps, certified);
+    membership = new Membership(deps, certified);
     const revoked = members.fault(deps.identity.peerId) === 'revoked';
     if (issuer !== undefined && membership.isDue() && !revoked) {
       members.hear(membership.renewed(issuer).bytes);
@@ -124,12 +132,40 @@ export class Membership {
         if (bytes.length > 0) this.#shown(certified, peerId, bytes);
         return this.member(peerId) !== undefined;
       },
+      farewell: (peerId) => certified.members.revocation(peerId)?.bytes ?? new Uint8Array(),
     };
+  }
+
+  /** For how long a certificate counts here beyond its end, seconds. */
+  grace(certificate: Certificate): number {
+    const site = this.certified?.members.certificate(this.#peerId)?.site;
+    return graceOf(certificate, { site, admits: this.certified?.issuer, issuerInReach: this.issuerInReach });
+  }
+
+  /** The site of this node, when a certificate there is due or over that may be granted grace; else undefined. */
+  get siteInNeed(): string | undefined {
+    const { certified } = this;
+    const site = certified?.members.certificate(this.#peerId)?.site;
+    if (certified === undefined || site === undefined || certified.issuer !== undefined) return undefined;
+    const now = certified.now();
+    const facts = { site, admits: undefined, issuerInReach: false };
+    const inNeed = (one: Certificate) => now >= renewAt(one) && now <= one.notAfter + graceOf(one, facts);
+    return [...certified.members.certificates].some((one) => one.site === site && inNeed(one)) ? site : undefined;
+  }
+
+  /** The fleet's description lists it, and so says itself where it is. */
+  isDescribed(peerId: string): boolean {
+    return this.#roster.member(peerId) !== undefined;
   }
 
   /** Called with what others showed that was news. */
   set onShown(listener: (change: MemberChange) => void) {
     this.#onShown = listener;
+  }
+
+  /** That by which this node is no member any more, wherever it heard of it. */
+  get revoked(): Revocation | undefined {
+    return this.certified?.members.revocation(this.#peerId);
   }
 
   /** This node's own certificate, while it counts. */
@@ -159,7 +195,7 @@ export class Membership {
    */
   contact({ peerId, site, name, address }: Certificate): KnownMember | undefined {
     const addresses = this.certified?.members.binding(peerId)?.addresses;
-    if (addresses === undefined || this.#roster.member(peerId) !== undefined) return undefined;
+    if (addresses === undefined || this.isDescribed(peerId)) return undefined;
     if (this.overlay === undefined || site === this.own?.site) return { peerId, site, name, addresses };
     const ports = new Set(addresses.map((each) => each.split('/').at(-1)));
     return { peerId, site, name, addresses: [...ports].map((port) => `/ip6/${address}/tcp/${port}`) };
@@ -171,7 +207,7 @@ export class Membership {
    */
   mayDial(peerId: string, host: string): boolean {
     const member = this.certified?.members.member(peerId);
-    if (this.overlay === undefined || member === undefined || this.#roster.member(peerId) !== undefined) return true;
+    if (this.overlay === undefined || member === undefined || this.isDescribed(peerId)) return true;
     return this.overlay.isInside(host) !== (member.site === this.own?.site);
   }
 
@@ -216,11 +252,12 @@ export class Membership {
     return issueCertificate({ ...facts, name, since, notBefore: from, notAfter }, issuer.privateKey, members.trust);
   }
 
-  /** A stranger's own certificate, and nothing else, is heard. What it is worth, its signature says. */
+  /** A stranger's own certificate is heard, and that we were revoked; nothing else. What it is worth, its signature says. */
   #shown({ members }: Certified, peerId: string, bytes: Uint8Array): void {
     try {
       const statement = openStatement(bytes);
-      if (statement.kind !== 'certificate' || certifiedPeer(statement) !== peerId) return;
+      const named = statement.kind === 'certificate' ? certifiedPeer(statement) : revokedPeer(statement);
+      if (named !== (statement.kind === 'certificate' ? peerId : this.#peerId)) return;
       const change = members.hear(bytes);
       if (change !== undefined) this.#onShown(change);
     } catch (error) {

@@ -8,6 +8,7 @@ import { openStatement, StatementRefused } from '../fleet/statement.ts';
 import { readTrustList, TrustListInvalid } from '../fleet/trust-list.ts';
 import type { Log } from '../observe/log.ts';
 import type { KnownMember } from '../swarm/membership.ts';
+import { IssuerReach, type IssuerReachOptions } from './issuer-reach.ts';
 import type { Certified, Membership } from './membership.ts';
 
 /** The swarm, as far as members come and go in it. */
@@ -46,6 +47,7 @@ interface Deps {
 export interface PresenceOptions {
   /** Addresses, expiry and the own certificate are looked at this often, milliseconds. @default 10000 */
   readonly lookMs: number;
+  readonly reach: Partial<IssuerReachOptions>;
 }
 
 const RENEWAL = 'certificate/renew';
@@ -64,6 +66,7 @@ export class Presence implements AsyncDisposable {
   readonly sync: MemberSync;
   readonly #deps: Deps;
   readonly #over = new AbortController();
+  readonly #reach: IssuerReach;
   readonly #running: Promise<void>;
   #told = '';
   /** Peers that did not renew the certificate, and when they were asked. */
@@ -73,7 +76,7 @@ export class Presence implements AsyncDisposable {
   /** Whom the swarm was told to keep connected to, and where. */
   readonly #met = new Map<string, string>();
 
-  constructor(deps: Deps, { lookMs = 10_000 }: Partial<PresenceOptions> = {}) {
+  constructor(deps: Deps, { lookMs = 10_000, reach = {} }: Partial<PresenceOptions> = {}) {
     this.#deps = deps;
     const { swarm, certified, log } = deps;
     const { members, store } = certified;
@@ -87,6 +90,13 @@ export class Presence implements AsyncDisposable {
     });
     deps.membership.onShown = (change) => this.sync.heard(change);
     swarm.documents.serve(RENEWAL, async (_, from) => this.#renew(from));
+    const { peerId } = deps.identity;
+    const issuerKey = certified.issuer?.privateKey;
+    this.#reach = new IssuerReach(
+      { network: swarm.documents, peerId, issuerKey, trust: () => members.trust, log },
+      reach,
+    );
+    if (deps.membership.revoked !== undefined) this.#leave();
     this.#running = this.#run(lookMs);
   }
 
@@ -123,6 +133,8 @@ export class Presence implements AsyncDisposable {
 
   async #look(): Promise<void> {
     const { membership, swarm, overlay, log } = this.#deps;
+    const site = membership.siteInNeed;
+    membership.issuerInReach = site !== undefined && (await this.#reach.look(site, this.#over.signal));
     for (const peerId of swarm.connected()) {
       if (membership.member(peerId) === undefined) this.#part(peerId, 'its certificate is over');
     }
@@ -132,7 +144,8 @@ export class Presence implements AsyncDisposable {
     const again = missed && this.#saidDue;
     this.#saidDue = missed;
     if (!missed || again) return;
-    const { own } = membership;
+    const { own, revoked } = membership;
+    if (revoked !== undefined) return;
     if (own === undefined) log.error('this node is no member now: it serves what it has to nobody but this machine');
     else log.warn('no issuer is reached: the certificate is not renewed yet', { notAfter: own.notAfter });
   }
@@ -211,6 +224,7 @@ export class Presence implements AsyncDisposable {
     overlay?.update();
     for (const { peerId, name, site } of joined) log.debug('member joined', { peer: peerId, name, site });
     for (const { peerId } of left) {
+      if (peerId === this.#deps.identity.peerId && membership.revoked !== undefined) this.#leave();
       const fault = certified.members.fault(peerId);
       // A description may list it all the same.
       if (membership.member(peerId) === undefined)
@@ -237,6 +251,17 @@ export class Presence implements AsyncDisposable {
         this.#deps.swarm.meet(contact);
       }
     }, MEET_MS);
+  }
+
+  /** This node was revoked: it says so, once in each run, and dials nobody by certificate any more. */
+  #leave(): void {
+    const { membership, certified, swarm, log } = this.#deps;
+    const { issuer: by, at, why } = membership.revoked ?? {};
+    const advice = 'to join again, stop the agent, move identity.key away, and join with a new token';
+    log.error('this machine was revoked: it is no member of the fleet any more', { by, at, why, advice });
+    for (const { peerId } of certified.members.certificates) {
+      if (!membership.isDescribed(peerId)) swarm.forgo(peerId);
+    }
   }
 
   #part(peerId: string, why: string): void {

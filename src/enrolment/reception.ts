@@ -93,15 +93,15 @@ export class Reception implements AsyncDisposable {
 
   /** Machines that wait to be approved. */
   pending(): PendingRequest[] {
-    return this.#requests.list(Date.now());
+    return this.#requests.list(this.#deps.certified.now() * 1000);
   }
 
   /** Lets in a machine that waits, by peer id or name; undefined when none does. Throws `StatementRefused`. */
   approve(peer: string, approval: Approval & { readonly roles: readonly MemberRole[] }): PendingRequest | undefined {
-    const found = this.#requests.find(peer, Date.now());
+    const found = this.#requests.find(peer, this.#deps.certified.now() * 1000);
     if (found === undefined) return undefined;
     this.#check(approval);
-    this.#requests.approve(found, approval, Date.now());
+    this.#requests.approve(found, approval, this.#deps.certified.now() * 1000);
     return found;
   }
 
@@ -132,11 +132,11 @@ export class Reception implements AsyncDisposable {
   }
 
   async #openDoor(announce: boolean): Promise<Door> {
-    const { identity, log } = this.#deps;
+    const { identity, certified, log } = this.#deps;
     const consider = (applicant: Applicant) => this.#consider(applicant);
     const admit = (applicant: Applicant) => this.#admit(applicant);
     const door = await Door.open(
-      { privateKey: identity.privateKey, log, consider, admit },
+      { privateKey: identity.privateKey, log, consider, admit, now: () => certified.now() * 1000 },
       { listen: this.#options.listen, announce },
     );
     this.#announced = announce;
@@ -164,7 +164,7 @@ export class Reception implements AsyncDisposable {
       const advice = 'its key is never admitted again: move its identity.key away to give it a new one, and try again';
       throw new AdmissionRefused('revoked', `this machine (${peerId}) was revoked; ${advice}`);
     }
-    if (secret.length > 0) this.#invitations.find(secret);
+    if (secret.length > 0) this.#invitations.find(secret, applicant);
     else this.#withoutToken(applicant);
   }
 
@@ -172,7 +172,7 @@ export class Reception implements AsyncDisposable {
   #withoutToken(applicant: Applicant): Grant {
     const known = this.#allowed().find(({ machine }) => applicant.machine.includes(machine));
     if (known !== undefined) return { ...known, days: ALLOWED_DAYS };
-    if (this.#options.requests) return this.#requests.approvalOf(applicant, Date.now());
+    if (this.#options.requests) return this.#requests.approvalOf(applicant, this.#deps.certified.now() * 1000);
     const ids = applicant.machine.join(', ') || 'nothing that it could be known by';
     const advice = 'ask for one (`bootmesh fleet invite`), or have it put on the list (`bootmesh fleet allow`)';
     throw new AdmissionRefused(
@@ -182,9 +182,9 @@ export class Reception implements AsyncDisposable {
   }
 
   async #grantTo(applicant: Applicant): Promise<Grant> {
-    const { secret, peerId } = applicant;
+    const { secret } = applicant;
     if (secret.length === 0) return this.#withoutToken(applicant);
-    return await this.#invitations.redeem(secret, peerId, this.#deps.certified.now());
+    return await this.#invitations.redeem(secret, applicant, this.#deps.certified.now());
   }
 
   async #admit(applicant: Applicant): Promise<Admission> {

@@ -1,5 +1,5 @@
 import { rename } from 'node:fs/promises';
-import { durableDisk } from '../disk/durable-file.ts';
+import { type Disk, durableDisk } from '../disk/durable-file.ts';
 import { readGuarded } from '../disk/guarded-file.ts';
 import type { Log } from '../observe/log.ts';
 import { STATEMENT_BYTES } from './statement.ts';
@@ -7,10 +7,19 @@ import { STATEMENT_BYTES } from './statement.ts';
 export interface MemberStoreOptions {
   /** What is heard within this time is written together, milliseconds. @default 500 */
   readonly settleMs: number;
+  /** What could not be written is tried again after so long, then after twice as long and so on, milliseconds. @default 1000 */
+  readonly againMs: number;
+}
+
+interface Deps {
+  readonly log: Log;
+  readonly disk?: Disk;
 }
 
 const MAGIC = Buffer.from('bootmesh-members 1\n');
 const MAX_FILE_BYTES = 64 * 1024 * 1024;
+/** Longest pause between two attempts: a disk that was full has room again some time. */
+const LONGEST_MS = 60_000;
 
 /**
  * Statements on disk: each with its length in front (2 bytes, big endian), in a file that is replaced as a whole. Each
@@ -19,15 +28,25 @@ const MAX_FILE_BYTES = 64 * 1024 * 1024;
 export class MemberStore implements AsyncDisposable {
   readonly #file: string;
   readonly #log: Log;
+  readonly #disk: Disk;
   readonly #settleMs: number;
+  readonly #againMs: number;
+  #failures = 0;
+  #closed = false;
   #source: (() => Iterable<Uint8Array>) | undefined;
   #timer: NodeJS.Timeout | undefined;
   #writing: Promise<void> = Promise.resolve();
 
-  constructor(file: string, { log }: { readonly log: Log }, { settleMs = 500 }: Partial<MemberStoreOptions> = {}) {
+  constructor(
+    file: string,
+    { log, disk = durableDisk }: Deps,
+    { settleMs = 500, againMs = 1_000 }: Partial<MemberStoreOptions> = {},
+  ) {
     this.#file = file;
     this.#log = log;
+    this.#disk = disk;
     this.#settleMs = settleMs;
+    this.#againMs = againMs;
   }
 
   /** What was written last. A damaged file is kept beside as `….damaged`; what can be read of it is returned. */
@@ -48,18 +67,23 @@ export class MemberStore implements AsyncDisposable {
   /** Writes all of `source` soon. */
   keep(source: () => Iterable<Uint8Array>): void {
     this.#source = source;
-    this.#timer ??= setTimeout(() => {
-      this.#write().catch((error: unknown) => this.#log.error('members cannot be written', { error }));
-    }, this.#settleMs);
+    this.#soon(this.#settleMs);
   }
 
-  /** Resolves when what was to be kept is on disk; rejects when it cannot be written. */
+  /** Resolves when what was to be kept is on disk; rejects when it cannot be written, which is then tried again. */
   async flush(): Promise<void> {
     await this.#write();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
     await this.#write();
+  }
+
+  #soon(ms: number): void {
+    if (this.#closed) return;
+    // `#write` has told of it.
+    this.#timer ??= setTimeout(() => this.#write().catch(() => undefined), ms);
   }
 
   async #write(): Promise<void> {
@@ -70,13 +94,28 @@ export class MemberStore implements AsyncDisposable {
     if (source !== undefined) {
       this.#writing = this.#writing
         .catch(() => undefined)
-        .then(() => durableDisk.replace(this.#file, format(source())))
-        .catch((error: unknown) => {
-          this.#source ??= source;
-          throw error;
-        });
+        .then(() => this.#disk.replace(this.#file, format(source())))
+        .then(
+          () => this.#wrote(),
+          (error: unknown) => this.#failed(source, error),
+        );
     }
     await this.#writing;
+  }
+
+  #wrote(): void {
+    if (this.#failures > 0) this.#log.info('members are written again', { attempts: this.#failures });
+    this.#failures = 0;
+  }
+
+  #failed(source: () => Iterable<Uint8Array>, error: unknown): never {
+    this.#source ??= source;
+    const again = Math.min(LONGEST_MS, this.#againMs * 2 ** this.#failures);
+    this.#failures += 1;
+    // A full disk is told once.
+    if (this.#failures === 1) this.#log.error('members cannot be written, and are tried again', { error });
+    this.#soon(again);
+    throw error;
   }
 }
 

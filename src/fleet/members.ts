@@ -9,7 +9,23 @@ export interface MembersOptions {
   readonly most: number;
 }
 
+export interface MembersDeps {
+  readonly trust: TrustList;
+  /** Seconds since 1970. */
+  now(): number;
+  /** An issuer of the fleet has signed at this time, seconds since 1970. */
+  signed?(at: number): void;
+  /** Seconds for which a certificate that is not revoked counts beyond its end. @default 0 */
+  grace?(certificate: Certificate): number;
+}
+
 export const MEMBERS_DEFAULTS: MembersOptions = { most: 16_384 };
+
+/**
+ * A certificate that begins later is not kept: the latest one of a peer counts, and none that is right would ever replace
+ * one that an issuer with a wrong clock dated years ahead. Seconds.
+ */
+const FUTURE_S = 86_400;
 
 /** What a statement changed, whatever the time: who is a member that was none, by another certificate, or no longer. */
 export interface MemberChange {
@@ -28,6 +44,8 @@ export interface MemberChange {
 export class Members {
   readonly #options: MembersOptions;
   readonly #now: () => number;
+  readonly #signed: (at: number) => void;
+  readonly #grace: (certificate: Certificate) => number;
   #trust: TrustList;
   readonly #latest = new Map<string, Certificate>();
   /** Peers by WireGuard key; hardly ever more than one. */
@@ -35,10 +53,11 @@ export class Members {
   readonly #revocations = new Map<string, Revocation>();
   readonly #bindings = new Map<string, Binding>();
 
-  /** @param deps.now seconds since 1970 */
-  constructor(deps: { readonly trust: TrustList; now(): number }, options: Partial<MembersOptions> = {}) {
+  constructor(deps: MembersDeps, options: Partial<MembersOptions> = {}) {
     this.#trust = deps.trust;
     this.#now = deps.now;
+    this.#signed = deps.signed ?? (() => undefined);
+    this.#grace = deps.grace ?? (() => 0);
     this.#options = { ...MEMBERS_DEFAULTS, ...options };
   }
 
@@ -63,8 +82,14 @@ export class Members {
     if (certificate === undefined) return undefined;
     if (this.#isRevoked(certificate)) return 'revoked';
     if (!this.#counts(certificate)) return 'taken';
-    const state = standing(certificate, this.#now());
+    const state = this.#standing(certificate);
     return state === 'valid' ? undefined : state;
+  }
+
+  /** That by which the peer is no member any more; also of one whose certificate is not known. */
+  revocation(peerId: string): Revocation | undefined {
+    const site = this.#latest.get(peerId)?.site;
+    return this.#revocations.get(`${peerId} *`) ?? this.#revocations.get(`${peerId} ${site}`);
   }
 
   /** Where it last said that it is; also of one that is no member any more. */
@@ -99,6 +124,7 @@ export class Members {
     if (statement.kind === 'certificate') return this.#hear(readCertificate(statement, this.#trust));
     if (statement.kind === 'binding') return this.#bind(readBinding(statement, this.#trust.fleetId));
     const revocation = readRevocation(statement, this.#trust);
+    this.#signed(revocation.at);
     const key = keyOf(revocation);
     if (this.#revocations.has(key)) return undefined;
     if (this.#revocations.size >= this.#options.most) {
@@ -129,7 +155,11 @@ export class Members {
   }
 
   #hear(certificate: Certificate): MemberChange | undefined {
-    const { peerId, wireguardKey } = certificate;
+    const { peerId, wireguardKey, notBefore } = certificate;
+    this.#signed(notBefore);
+    if (notBefore > this.#now() + FUTURE_S) {
+      throw new StatementRefused('early', `a certificate of ${peerId} that begins more than a day from now`);
+    }
     const before = this.#latest.get(peerId);
     if (before !== undefined && !isLater(certificate, before)) return undefined;
     if (before === undefined) this.#makeRoom();
@@ -193,7 +223,12 @@ export class Members {
   }
 
   #isTimely(certificate: Certificate): boolean {
-    return standing(certificate, this.#now()) === 'valid';
+    return this.#standing(certificate) === 'valid';
+  }
+
+  #standing(certificate: Certificate): ReturnType<typeof standing> {
+    const now = this.#now();
+    return standing(certificate, now, now > certificate.notAfter ? this.#grace(certificate) : 0);
   }
 
   #forget(certificate: Certificate): void {
@@ -211,8 +246,7 @@ export class Members {
   /** Certificates whose time is over make room for another. */
   #makeRoom(): void {
     if (this.#latest.size < this.#options.most) return;
-    const now = this.#now();
-    for (const old of [...this.#latest.values()]) if (standing(old, now) === 'expired') this.#forget(old);
+    for (const old of [...this.#latest.values()]) if (this.#standing(old) === 'expired') this.#forget(old);
     if (this.#latest.size < this.#options.most) return;
     throw new StatementRefused('full', `more than ${this.#options.most} members`);
   }

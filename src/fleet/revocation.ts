@@ -54,6 +54,11 @@ export function readRevocation(statement: OpenedStatement, trust: TrustList): Re
   return { ...facts, issuer: issuer.name, everywhere: issuer.site === undefined, bytes: statement.bytes };
 }
 
+/** Whom an opened revocation is of, true or not. Throws `StatementRefused` (malformed). */
+export function revokedPeer(statement: OpenedStatement): string {
+  return decode(statement).peerId;
+}
+
 function decode({ kind, body }: OpenedStatement): RevocationFacts & { readonly fleetId: string } {
   if (kind !== 'revocation') throw new StatementRefused('malformed', `a ${kind} and no revocation`);
   try {

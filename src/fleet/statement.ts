@@ -14,6 +14,7 @@ export class StatementRefused extends Error {
     | 'role'
     | 'lifetime'
     | 'epoch'
+    | 'early'
     | 'revoked'
     | 'taken'
     | 'stranger'

@@ -199,6 +199,7 @@ class Judgement {
   #explain(cause: unknown): CandidateRefused {
     try {
       const { expires } = this.#chain(this.#candidate.anchor);
+      // tuf-js judges by the machine's clock alone; the ledger judges what it accepts again, by the fleet's.
       const reason = expires <= Math.max(this.#candidate.now, Date.now()) ? 'expired' : 'rollback';
       return new CandidateRefused(reason, TIMESTAMP, (cause as Error).message, { cause });
     } catch (error) {

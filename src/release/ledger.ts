@@ -10,10 +10,17 @@ import type { Hearing } from './peer-questions.ts';
 import { readRoot, Unauthentic } from './trust-root.ts';
 import { advance, heldOf, hold, releaseOf, type TrustedState, type VerifiedRelease } from './trusted-state.ts';
 
+/** The time by which expiry is judged, milliseconds of the epoch. */
+export interface ReleaseClock {
+  now(): number;
+  /** A release that verified was issued then: no clock is right that is behind that, unless the publisher's was wrong. */
+  signed(at: number): void;
+}
+
 export interface LedgerDeps {
   readonly log: Log;
-  /** Milliseconds of the epoch. @default Date.now */
-  readonly clock?: () => number;
+  /** @default the machine's, whatever it says */
+  readonly clock?: ReleaseClock;
   readonly disk?: Disk;
 }
 
@@ -29,13 +36,12 @@ export interface LedgerOptions {
 /** How a timestamp compares with what is believed; `undefined` when it is none. */
 export type Verdict = 'newer' | 'same' | 'older' | 'fork' | undefined;
 
-/** No clock is right that is behind the day on which this was written. */
-const WRITTEN = Date.parse('2026-11-01T00:00:00Z');
+const MACHINE_CLOCK: ReleaseClock = { now: Date.now, signed: () => undefined };
 
 /** The newest state that this node verified, kept on disk. It only ever moves forward, whoever brings the next one. */
 export class Ledger {
   readonly #log: Log;
-  readonly #clock: () => number;
+  readonly #clock: ReleaseClock;
   readonly #store: MetadataStore;
   readonly #anchor: Buffer;
   readonly #follow: readonly string[];
@@ -43,13 +49,14 @@ export class Ledger {
   #commits: Promise<unknown> = Promise.resolve();
   #attempts = 0;
 
-  private constructor({ log, clock = Date.now }: LedgerDeps, options: LedgerOptions, store: MetadataStore) {
+  private constructor({ log, clock = MACHINE_CLOCK }: LedgerDeps, options: LedgerOptions, store: MetadataStore) {
     this.#log = log;
     this.#clock = clock;
     this.#store = store;
     this.#anchor = Buffer.from(options.trustRoot);
     this.#follow = options.follow ?? [];
     this.#state = store.state;
+    this.#clock.signed(this.#state?.issued ?? 0);
   }
 
   static async open(deps: LedgerDeps, options: LedgerOptions): Promise<Ledger> {
@@ -88,12 +95,12 @@ export class Ledger {
   }
 
   release(channel: string): VerifiedRelease | undefined {
-    return this.#state && releaseOf(this.#state, channel, this.#now());
+    return this.#state && releaseOf(this.#state, channel, this.#clock.now());
   }
 
   /** The newest release that this node has had complete, as it told with `hold`. */
   held(channel: string): VerifiedRelease | undefined {
-    return this.#state && heldOf(this.#state, channel, this.#now());
+    return this.#state && heldOf(this.#state, channel, this.#clock.now());
   }
 
   /** This node has `release` complete: its proof is kept until a newer one is held. Nothing when it is not the newest. */
@@ -183,14 +190,10 @@ export class Ledger {
     await this.#commits;
   }
 
-  #now(): number {
-    return Math.max(this.#clock(), WRITTEN, this.#state?.timeFloor ?? 0);
-  }
-
   #fetch(base: TrustedState | undefined, timestamp: Buffer, read: ReadDocument): Promise<Documents> {
     const required = new Set([...this.#follow, ...(base?.installed.keys() ?? [])]);
     const scratch = this.#store.scratch(String(this.#attempts++));
-    return fetchCandidate({ base, anchor: this.#anchor, timestamp, read, required, scratch, now: this.#now() });
+    return fetchCandidate({ base, anchor: this.#anchor, timestamp, read, required, scratch, now: this.#clock.now() });
   }
 
   /** The only writer of the state, one call at a time. */
@@ -203,13 +206,14 @@ export class Ledger {
     const next = this.#judge(documents);
     await this.#store.save(next);
     this.#state = next;
+    this.#clock.signed(next.issued);
     this.#log.info('release metadata updated', { version: this.version });
     return this.releases().filter(({ channel, digest }) => previous?.installed.get(channel)?.digest !== digest);
   }
 
   #judge(documents: Documents): TrustedState {
     try {
-      const now = this.#now();
+      const now = this.#clock.now();
       const next = advance(this.#state, documents, this.#anchor, now);
       if (next.chain.expires > now) return next;
       throw new CandidateRefused('expired', TIMESTAMP, 'the metadata has expired');

@@ -19,6 +19,7 @@ const MAX_STATE_BYTES = 64 * 1024 * 1024;
 const MAX_FORKS = 16;
 
 const bodySchema = z.strictObject({
+  /** The newest `issued` ever trusted. */
   timeFloor: z.int().min(0),
   /** Channel to the document that proves its release. */
   installed: z.record(z.string(), z.string()),
@@ -76,10 +77,10 @@ export class MetadataStore {
   /** Resolves when both copies are on disk. */
   async save(state: TrustedState): Promise<void> {
     const documents = [...state.documents].map(([name, bytes]) => [name, bytes.toString('base64')]);
-    const { timeFloor, installed, held } = state;
+    const { issued, installed, held } = state;
     const body = Buffer.from(
       JSON.stringify({
-        timeFloor,
+        timeFloor: issued,
         installed: proofs(installed),
         held: proofs(held),
         documents: Object.fromEntries(documents),
@@ -119,7 +120,7 @@ async function readCopy(file: string, anchor: Buffer): Promise<TrustedState | Da
         documents: new Map(decoded),
         installed: new Map(Object.entries(installed)),
         held: new Map(Object.entries(held)),
-        timeFloor,
+        issued: timeFloor,
       },
       anchor,
     );

@@ -12,8 +12,8 @@ export interface TrustedState {
   readonly installed: ReadonlyMap<string, ChannelEvidence>;
   /** Per channel the newest release that this node has had complete: it goes on with that while a newer one arrives. */
   readonly held: ReadonlyMap<string, ChannelEvidence>;
-  /** The newest `issued` ever trusted, milliseconds of the epoch: no clock counts that is behind it. */
-  readonly timeFloor: number;
+  /** The newest `issued` ever trusted, milliseconds of the epoch; 0 before there is any. */
+  readonly issued: number;
 }
 
 /** A release that this node may run. */
@@ -53,7 +53,7 @@ export function advance(
     kept.push(...usable.names);
   }
   const held = stillProven(chain, documents, previous?.held);
-  return assemble({ chain, documents, anchor, installed, held, names: kept, floor: previous?.timeFloor ?? 0 });
+  return assemble({ chain, documents, anchor, installed, held, names: kept, before: previous?.issued ?? 0 });
 }
 
 /** The state in which this node has the installed release of `channel` complete. */
@@ -67,11 +67,11 @@ export interface Remembered {
   readonly documents: Documents;
   readonly installed: ReadonlyMap<string, string>;
   readonly held: ReadonlyMap<string, string>;
-  readonly timeFloor: number;
+  readonly issued: number;
 }
 
 /** The state that a store remembers. Expiry does not matter here, only signatures. Throws `Unauthentic`. */
-export function restore({ documents, installed, held, timeFloor }: Remembered, anchor: Buffer): TrustedState {
+export function restore({ documents, installed, held, issued }: Remembered, anchor: Buffer): TrustedState {
   const chain = readChain(documents, anchor);
   const evidence = new Map<string, ChannelEvidence>();
   const kept = [...chain.names];
@@ -86,7 +86,7 @@ export function restore({ documents, installed, held, timeFloor }: Remembered, a
     const found = chain.channels.has(channel) && documents.has(name) && proof(chain, documents, channel, name);
     if (found) proven.set(channel, found);
   }
-  return assemble({ chain, documents, anchor, installed: evidence, held: proven, names: kept, floor: timeFloor });
+  return assemble({ chain, documents, anchor, installed: evidence, held: proven, names: kept, before: issued });
 }
 
 export function releaseOf(state: TrustedState, channel: string, now: number): VerifiedRelease | undefined {
@@ -115,15 +115,16 @@ interface Parts extends Pick<TrustedState, 'chain' | 'documents' | 'installed' |
   readonly anchor: Buffer;
   /** Of the documents that are kept, besides those that prove what is held. */
   readonly names: readonly string[];
-  readonly floor: number;
+  /** The newest `issued` so far. */
+  readonly before: number;
 }
 
-function assemble({ chain, documents, anchor, installed, held, names, floor }: Parts): TrustedState {
+function assemble({ chain, documents, anchor, installed, held, names, before }: Parts): TrustedState {
   const kept = new Map([[rootName(readRoot(anchor).signed.version), anchor]]);
   const proofs = [...held.values()].flatMap((evidence) => evidence.names);
   for (const name of [...names, ...proofs]) kept.set(name, documents.get(name) as Buffer);
   const issued = [...installed.values()].map(({ release }) => Date.parse(release.issued));
-  return { chain, documents: kept, installed, held, timeFloor: Math.max(floor, ...issued) };
+  return { chain, documents: kept, installed, held, issued: Math.max(before, ...issued) };
 }
 
 /** Those releases whose channels' keys are still the ones that signed them. */

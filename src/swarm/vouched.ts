@@ -7,6 +7,8 @@ export interface Vouching {
   own(): Uint8Array;
   /** The other end has proven its peer id, and showed this, perhaps nothing. Whether we know it now as one of ours. */
   shown(peerId: string, bytes: Uint8Array): boolean;
+  /** Shown in place of ours to one that we do not know as one of ours: why, as long as a certificate; empty for nothing. */
+  farewell?(peerId: string): Uint8Array;
 }
 
 type Encrypter<C> = (components: C) => ConnectionEncrypter;
@@ -19,7 +21,7 @@ const MAX_BEHIND = 128 * 1024;
 /**
  * Encryption after which both ends show a certificate, the one that dialled first, and the other to its like alone: who
  * was admitted while the other was away is known by it at once, without anybody between them, and who knocks at ports
- * learns nothing. Its own protocol name, so that both ends
+ * learns nothing, but that it was one of ours and is no more. Its own protocol name, so that both ends
  * agree on it; who does not know it is met by plain Noise, and judged by what is known already.
  */
 export function vouched<C>(inner: Encrypter<C>, vouching: Vouching): Encrypter<C> {
@@ -33,8 +35,10 @@ export function vouched<C>(inner: Encrypter<C>, vouching: Vouching): Encrypter<C
       const messages = lpStream(secured.connection, { maxDataLength: MAX_SHOWN, maxBufferSize: MAX_BEHIND });
       if (direction === 'out') await messages.write(vouching.own(), options);
       const shown = (await messages.read(options)).subarray();
-      const known = vouching.shown(secured.remotePeer.toString(), shown);
-      if (direction === 'in') await messages.write(known ? vouching.own() : new Uint8Array(), options);
+      const peerId = secured.remotePeer.toString();
+      const known = vouching.shown(peerId, shown);
+      const answer = () => (known ? vouching.own() : (vouching.farewell?.(peerId) ?? new Uint8Array()));
+      if (direction === 'in') await messages.write(answer(), options);
       messages.unwrap();
       return secured;
     };

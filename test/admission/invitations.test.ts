@@ -16,6 +16,10 @@ async function place(t: TestContext): Promise<string> {
   return join(folder, 'invitations.json');
 }
 
+function from(peerId: string, machine: readonly string[] = []) {
+  return { peerId, machine };
+}
+
 function refused(reason: RefusalReason) {
   return (error: unknown) => error instanceof AdmissionRefused && error.reason === reason;
 }
@@ -28,16 +32,16 @@ suite('invitations', () => {
     assert.equal((await stat(file)).mode & 0o777, 0o600);
     assert.ok(!readFileSync(file, 'latin1').includes(Buffer.from(secret).toString('hex')), 'the secret is not kept');
     const both = await Promise.allSettled([
-      invitations.redeem(secret, 'first', NOW),
-      invitations.redeem(secret, 'second', NOW),
+      invitations.redeem(secret, from('first'), NOW),
+      invitations.redeem(secret, from('second'), NOW),
     ]);
     assert.deepEqual(
       both.map(({ status }) => status),
       ['fulfilled', 'rejected'],
     );
     const anew = await Invitations.open(file);
-    await assert.rejects(anew.redeem(secret, 'second', NOW), refused('used'));
-    assert.partialDeepStrictEqual(await anew.redeem(secret, 'first', NOW), { ...FACTS, usedBy: 'first' });
+    await assert.rejects(anew.redeem(secret, from('second'), NOW), refused('used'));
+    assert.partialDeepStrictEqual(await anew.redeem(secret, from('first'), NOW), { ...FACTS, usedBy: 'first' });
   });
 
   test('are over in time, and known as such for a week', async (t) => {
@@ -46,10 +50,23 @@ suite('invitations', () => {
     const secret = await invitations.invite(FACTS, NOW);
     assert.equal(invitations.openUntil(NOW), NOW + 3600);
     assert.equal(invitations.openUntil(NOW + 3601), undefined);
-    await assert.rejects(invitations.redeem(secret, 'late', NOW + 3601), refused('expired'));
+    await assert.rejects(invitations.redeem(secret, from('late'), NOW + 3601), refused('expired'));
     await invitations.invite({ ...FACTS, notAfter: NOW + 10 * 86_400 }, NOW + 8 * 86_400);
-    await assert.rejects(invitations.redeem(secret, 'late', NOW + 8 * 86_400), refused('token'));
-    await assert.rejects(invitations.redeem(Buffer.alloc(16), 'anybody', NOW), refused('token'));
+    await assert.rejects(invitations.redeem(secret, from('late'), NOW + 8 * 86_400), refused('token'));
+    await assert.rejects(invitations.redeem(Buffer.alloc(16), from('anybody'), NOW), refused('token'));
+  });
+
+  test('for a machine let in no other, and are not used up by it', async (t) => {
+    const file = await place(t);
+    const [mac, serial] = ['mac:52:54:00:12:34:56', 'serial:c02xk'];
+    const secret = await (await Invitations.open(file)).invite({ ...FACTS, machine: mac }, NOW);
+    const anew = await Invitations.open(file);
+    const [thief, right] = [from('thief', [serial]), from('right', [serial, mac])];
+    assert.throws(() => anew.find(secret, thief), refused('machine'));
+    await assert.rejects(anew.redeem(secret, thief, NOW), refused('machine'));
+    await assert.rejects(anew.redeem(secret, from('nameless'), NOW), refused('machine'));
+    assert.equal((await anew.redeem(secret, right, NOW)).usedBy, 'right');
+    await assert.rejects(anew.redeem(secret, from('other', [mac]), NOW), refused('used'));
   });
 
   test('are so many at most', async (t) => {

@@ -44,7 +44,7 @@ describe('a verb with an agent', () => {
         /^edge-2 .* seed {2}fd00::2 {2}connected, until 2027-01-21$/m,
       ],
       [['fleet', 'show', 'edge-2'], await fake.members({}, { signal }), /^issuer {5}owner$/m],
-      [['fleet', 'invite'], { token: 'bm1.abc' }, /^bootmesh join bm1\.abc$/m],
+      [['fleet', 'invite', '--qr'], { token: 'bm1.abc' }, /^bootmesh join bm1\.abc\n(?:[^▀\n]*▀){29}/],
       [['fleet', 'pending'], await fake.pending({}, { signal }), /^edge-3 .* mac:52:54:00:12:34:56$/m],
       [['fleet', 'approve', 'edge-3'], { name: 'edge-3' }, /is let in$/m],
       [['fleet', 'renew', 'edge-2', '--roles', '-'], { name: 'edge-2' }, /is a member until 2027/m],

@@ -4,7 +4,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { CourierNews, MemberLine, PendingLine } from '../../src/admin/results.ts';
+import type { CourierNews, MemberLine, PendingLine, StatusResult } from '../../src/admin/results.ts';
 import { missingRequirements } from '../../src/lab/requirements.ts';
 import { Machines } from './machines.ts';
 
@@ -17,7 +17,7 @@ before(async () => {
 });
 after(() => machines?.[Symbol.asyncDispose]());
 
-describe('membership by certificate', { skip, timeout: 150_000 }, () => {
+describe('membership by certificate', { skip, timeout: 240_000 }, () => {
   it('a second machine joins with the three commands of README', async () => {
     await machines.up('first');
     const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
@@ -104,6 +104,10 @@ describe('membership by certificate', { skip, timeout: 150_000 }, () => {
       members.map(({ name, state }) => `${name} ${state}`).filter((line) => line.startsWith('third')),
       ['third revoked'],
     );
+    const { revoked: why } = await untilRevoked('third');
+    assert.partialDeepStrictEqual(why, { why: 'a test' });
+    const shown = await machines.run('third', 'status');
+    assert.match(shown.stdout, /^REVOKED .*\(a test\); to join again, .*move identity\.key away/m);
     await machines.down('third');
     const again = await machines.run('third', 'join', await machines.invite('first'));
     assert.equal(again.code, 4);
@@ -128,6 +132,7 @@ describe('membership by certificate', { skip, timeout: 150_000 }, () => {
     const news = await machines.json<CourierNews>('second', 'fleet', 'courier', 'import', file);
     assert.deepEqual([news.news > 0, news.refused], [true, 0]);
     await machines.untilPeers('second', []);
+    await untilRevoked('fourth');
     await machines.down('second');
     await machines.up('first');
     await machines.json('second', 'join', await machines.invite('first'));
@@ -140,6 +145,16 @@ describe('membership by certificate', { skip, timeout: 150_000 }, () => {
     assert.deepEqual(again, { metadata: false, news: 0, refused: 0 });
     assert.equal((await machines.run('second', 'fleet', 'courier', 'import', '/etc/hosts')).code, 2);
     await Promise.all(['second', 'fourth'].map((name) => machines.down(name)));
+  });
+
+  it('a machine whose clock is behind what it knows to be over says so, and judges by that', async () => {
+    const floor = Math.floor(Date.now() / 1000 + 100 * 86_400) * 1000;
+    await writeFile(join(machines.folder, 'second/fleet/clock.json'), JSON.stringify({ format: 1, floor }));
+    const { clock } = await machines.json<StatusResult>('second', 'status');
+    assert.equal(clock?.fault, 'behind');
+    assert.ok(Date.parse(clock.signed) - floor < 60_000);
+    const { members } = await machines.json<{ members: MemberLine[] }>('second', 'fleet', 'ls');
+    assert.deepEqual(new Set(members.map(({ state }) => state)), new Set(['expired', 'revoked']));
   });
 
   it('without a token a machine is approved by an operator, or by the list: then with new keys each time', async () => {
@@ -171,6 +186,16 @@ describe('membership by certificate', { skip, timeout: 150_000 }, () => {
     await Promise.all(['first', 'stranger'].map((name) => machines.down(name)));
   });
 });
+
+/** Whom it dials tells it. */
+async function untilRevoked(name: string): Promise<StatusResult> {
+  const until = performance.now() + 10_000;
+  for (;;) {
+    const status = await machines.json<StatusResult>(name, 'status');
+    if (status.revoked !== undefined) return status;
+    assert.ok(performance.now() < until, `nobody told ${name}`);
+  }
+}
 
 async function nameOfFirst(): Promise<string> {
   return (await machines.json<{ node: string }>('first', 'status')).node;

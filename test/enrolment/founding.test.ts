@@ -21,7 +21,8 @@ async function membershipOf(data: string): Promise<Membership> {
   const roster = new Roster({ nodes: {} });
   const identity = await loadIdentity(data);
   const trust = state?.chain.trust;
-  return await Membership.open({ data, identity, roster, keys: undefined, trust, timeFloor: 0, log: silentLog });
+  const clock = { now: Date.now, signed: () => undefined };
+  return await Membership.open({ data, identity, roster, keys: undefined, trust, clock, log: silentLog });
 }
 
 async function scratch(t: TestContext): Promise<string> {

@@ -4,17 +4,20 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { suite, type TestContext, test } from 'node:test';
 import { createKeyFile } from '../../src/disk/key-file.ts';
+import type { IssuerReachOptions } from '../../src/enrolment/issuer-reach.ts';
 import { fleetFiles, Membership } from '../../src/enrolment/membership.ts';
 import { Presence } from '../../src/enrolment/presence.ts';
 import { type CertificateFacts, renewAt } from '../../src/fleet/certificate.ts';
 import type { Identity } from '../../src/fleet/identity.ts';
 import { MemberStore } from '../../src/fleet/member-store.ts';
 import { Roster } from '../../src/fleet/roster.ts';
+import { openStatement, sealStatement } from '../../src/fleet/statement.ts';
 import { loadWireguardKey } from '../../src/fleet/wireguard-key.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import type { KnownMember } from '../../src/swarm/membership.ts';
 import { DAY_S, factsOf, IssuingFleet, identities } from '../fakes/issuing-fleet.ts';
 import { FakeNetwork } from '../fakes/metadata-network.ts';
+import { RecordedLog } from '../fakes/recorded-log.ts';
 
 const fleet = new IssuingFleet();
 const TRUST = { format: 1, ...fleet.trust };
@@ -52,27 +55,31 @@ async function scene(t: TestContext) {
   };
   const membershipOf = async (identity: Identity, trust: unknown = TRUST) => {
     const data = dataOf(identity);
+    const clock = { now: Date.now, signed: () => undefined };
     const facts = { data, identity, roster: new Roster({ nodes: {} }), keys: undefined, trust };
-    return await Membership.open({ ...facts, timeFloor: 0, log: silentLog });
+    return await Membership.open({ ...facts, clock, log: silentLog });
   };
-  const start = async (identity: Identity, addresses = ['/ip4/127.0.0.1/tcp/4001', '/ip4/192.0.2.1/tcp/4001']) => {
+  const start = async (identity: Identity, reach: Partial<IssuerReachOptions> = {}) => {
+    const addresses = ['/ip4/127.0.0.1/tcp/4001', '/ip4/192.0.2.1/tcp/4001'];
     const membership = await membershipOf(identity);
     const documents = network.node(identity.peerId);
     const met: KnownMember[] = [];
     const parted: string[] = [];
+    const forgone: string[] = [];
+    const log = new RecordedLog();
     const swarm = {
       documents,
       addresses: () => addresses.map((address) => `${address}/p2p/${identity.peerId}`),
       connected: () => documents.peers(),
       meet: (member: KnownMember) => met.push(member),
-      forgo: () => undefined,
+      forgo: (peer: string) => forgone.push(peer),
       part: (peer: string, why: string) => parted.push(`${peer} ${why}`),
       offend: () => assert.fail('nobody lies here'),
     };
     const { certified } = membership;
     assert.ok(certified);
-    const presence = open.use(new Presence({ membership, certified, identity, swarm, log: silentLog }, { lookMs: 10 }));
-    return { membership, members: certified.members, presence, met, parted, documents, addresses };
+    const presence = open.use(new Presence({ membership, certified, identity, swarm, log }, { lookMs: 10, reach }));
+    return { membership, members: certified.members, presence, met, parted, forgone, log, documents, addresses };
   };
   return { network, enrol, enable, start, membershipOf };
 }
@@ -155,10 +162,82 @@ suite('presence', () => {
     assert.equal(one.membership.own, undefined);
   });
 
+  test('whose issuer was off for too long goes on at its site, and is renewed when it is back', async (t) => {
+    const { network, enrol, enable, start } = await scene(t);
+    const since = nowSeconds() - 31 * DAY_S;
+    const old = await enrol(memberId, { since, notBefore: since, notAfter: since + 30 * DAY_S });
+    await enrol(otherId);
+    const [member, other] = [await start(memberId), await start(otherId)];
+    network.link(memberId.peerId, otherId.peerId);
+    await until(() => other.met.length > 0);
+    assert.equal(member.membership.own?.notAfter, old.notAfter);
+    assert.equal(other.membership.member(memberId.peerId)?.site, 'edge');
+    await enable(issuerId, 'edge');
+    await start(issuerId);
+    network.link(memberId.peerId, otherId.peerId, issuerId.peerId);
+    await until(() => (member.membership.own?.notAfter ?? 0) > nowSeconds());
+    await until(() => (other.members.member(memberId.peerId)?.notAfter ?? 0) > nowSeconds());
+    assert.deepEqual([...member.parted, ...other.parted], []);
+  });
+
+  test('who was not renewed although an issuer is there is parted from', async (t) => {
+    const { network, enrol, enable, start } = await scene(t);
+    const since = nowSeconds() - 31 * DAY_S;
+    await enrol(memberId, { since, notBefore: since, notAfter: since + 30 * DAY_S });
+    await enrol(otherId);
+    await enable(issuerId, 'edge');
+    const [other] = [
+      await start(otherId, { settleMs: 200, againMs: 20 }),
+      await start(memberId),
+      await start(issuerId),
+    ];
+    network.link(memberId.peerId, otherId.peerId);
+    await until(() => other.met.length > 0);
+    assert.deepEqual(other.parted, [], 'nobody could renew it');
+    network.link(otherId.peerId, issuerId.peerId);
+    await until(() => other.parted.some((line) => line === `${memberId.peerId} its certificate is over`));
+    assert.equal(other.members.fault(memberId.peerId), 'expired');
+  });
+
+  test('who is revoked is told by whom it dials, believes the issuer alone, says so, and dials nobody more', async (t) => {
+    const { network, enrol, start, membershipOf } = await scene(t);
+    await enrol(memberId);
+    await enrol(otherId);
+    const [one, other] = [await start(memberId), await start(otherId)];
+    network.link(memberId.peerId, otherId.peerId);
+    await until(() => one.met.length > 0);
+    const revocation = fleet.revoke(memberId.peerId);
+    assert.deepEqual(other.membership.vouching?.farewell?.(memberId.peerId), new Uint8Array());
+    other.members.hear(revocation.bytes);
+    const farewell = other.membership.vouching?.farewell?.(memberId.peerId) ?? new Uint8Array();
+    assert.deepEqual(farewell, revocation.bytes);
+
+    const said = () => one.log.lines.filter(({ sentence }) => /was revoked/.test(sentence));
+    const stranger = new IssuingFleet();
+    const forged = sealStatement('revocation', openStatement(farewell).body, stranger.key('owner'));
+    const ofOther = fleet.revoke(issuerId.peerId);
+    for (const bytes of [forged, ofOther.bytes]) one.membership.vouching?.shown(otherId.peerId, bytes);
+    assert.ok(one.membership.own);
+    assert.equal(one.members.revocation(issuerId.peerId), undefined, 'what is not of this node comes by other ways');
+    assert.deepEqual([said(), one.forgone], [[], []]);
+
+    one.membership.vouching?.shown(otherId.peerId, farewell);
+    assert.equal(one.membership.own, undefined);
+    assert.partialDeepStrictEqual(one.membership.revoked, { issuer: 'owner', why: 'lost' });
+    const [line] = said();
+    assert.partialDeepStrictEqual(line, { level: 'error', by: 'owner', why: 'lost' });
+    assert.match(`${line?.['advice']}`, /move identity\.key away, and join with a new token/);
+    assert.ok(one.forgone.includes(otherId.peerId));
+    one.membership.vouching?.shown(otherId.peerId, farewell);
+    await one.presence[Symbol.asyncDispose]();
+    assert.equal(said().length, 1);
+    assert.ok((await membershipOf(memberId)).revoked, 'also when it starts again');
+  });
+
   test('parts from whose time is over, who is revoked, and whose issuer is one no more', async (t) => {
     const { network, enrol, start } = await scene(t);
     const from = nowSeconds() - 10;
-    await enrol(memberId, { since: from, notBefore: from, notAfter: nowSeconds() + 1 });
+    await enrol(memberId, { since: from, notBefore: from, notAfter: nowSeconds() + 2, roles: ['seed'] });
     await enrol(otherId, {}, 'owner');
     await enrol(issuerId, {}, 'owner');
     const [one, other, third] = [await start(memberId), await start(otherId), await start(issuerId)];

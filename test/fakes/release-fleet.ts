@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chunkCid } from '../../src/content/chunk.ts';
 import type { Disk } from '../../src/disk/durable-file.ts';
+import { FleetClock } from '../../src/enrolment/fleet-clock.ts';
 import { silentLog } from '../../src/observe/log.ts';
 import { Channels, type ChannelsOptions } from '../../src/release/channels.ts';
 import { createFleetKeys, type FleetKeys } from '../../src/release/fleet-keys.ts';
@@ -29,7 +30,7 @@ export function artifact(words: string): ArtifactRef {
 export class TestFleet implements AsyncDisposable {
   readonly directory: string;
   readonly keys: FleetKeys;
-  readonly #open: Channels[] = [];
+  readonly #open: AsyncDisposable[] = [];
 
   private constructor(directory: string, keys: FleetKeys) {
     this.directory = directory;
@@ -78,23 +79,27 @@ export class TestFleet implements AsyncDisposable {
     network: FakeNode,
     options: Partial<ChannelsOptions> & { clock?: () => number; disk?: Disk } = {},
   ): Promise<Channels> {
-    const { clock, disk, ...rest } = options;
+    const { clock: system, disk, ...rest } = options;
+    const directory = join(this.directory, network.id);
+    const facts = { log: silentLog, ...(system && { system }) };
+    const clock = await FleetClock.open(join(this.directory, `${network.id}.clock`), facts);
     const channels = await Channels.open(
-      { network, log: silentLog, ...(clock && { clock }), ...(disk && { disk }) },
+      { network, log: silentLog, clock, ...(disk && { disk }) },
       {
-        directory: join(this.directory, network.id),
+        directory,
         trustRoot: this.keys.root,
         follow: ['production'],
         refreshMs: 3_600_000,
         ...rest,
       },
     );
-    this.#open.push(channels);
+    // The clock is written when the node has ended.
+    this.#open.push(clock, channels);
     return channels;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.#open.map((channels) => channels[Symbol.asyncDispose]()));
+    await Promise.all(this.#open.map((each) => each[Symbol.asyncDispose]()));
     await rm(this.directory, { recursive: true, force: true });
   }
 }

@@ -3,6 +3,7 @@ import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { suite, type TestContext, test } from 'node:test';
+import { type Disk, durableDisk } from '../../src/disk/durable-file.ts';
 import { MemberStore } from '../../src/fleet/member-store.ts';
 import { RecordedLog } from '../fakes/recorded-log.ts';
 
@@ -38,6 +39,47 @@ suite('member store', () => {
     slow.keep(() => STATEMENTS);
     await slow[Symbol.asyncDispose]();
     assert.deepEqual(await open().read(), STATEMENTS);
+  });
+
+  test('what could not be written is tried again by itself, and told once', { timeout: 10_000 }, async (t) => {
+    const { file, log, open } = await place(t);
+    const attempts: number[] = [];
+    const disk: Disk = {
+      ...durableDisk,
+      replace: async (...args) => {
+        attempts.push(performance.now());
+        if (attempts.length < 4) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' });
+        await durableDisk.replace(...args);
+      },
+    };
+    const store = new MemberStore(file, { log, disk }, { settleMs: 5, againMs: 20 });
+    store.keep(() => STATEMENTS.slice(0, 1));
+    await assert.rejects(store.flush(), { code: 'ENOSPC' });
+    while ((await open().read()).length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    assert.equal(attempts.length, 4);
+    const pauses = attempts.slice(1).map((at, n) => at - (attempts[n] ?? 0));
+    // Timers count whole milliseconds.
+    assert.ok(
+      pauses.every((ms, n) => ms >= 19 * 2 ** n),
+      `${pauses}`,
+    );
+    await store[Symbol.asyncDispose]();
+    const told = log.lines.map(({ level, sentence }) => `${level} ${sentence}`);
+    assert.deepEqual(told, ['error members cannot be written, and are tried again', 'info members are written again']);
+  });
+
+  test('what cannot be written at the end is told to who closes it, and not tried again', async (t) => {
+    const { file, log } = await place(t);
+    let attempts = 0;
+    const replace = async () => {
+      attempts += 1;
+      throw new Error('read-only file system');
+    };
+    const store = new MemberStore(file, { log, disk: { ...durableDisk, replace } }, { settleMs: 60_000, againMs: 1 });
+    store.keep(() => STATEMENTS);
+    await assert.rejects(store[Symbol.asyncDispose](), /read-only/);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(attempts, 1);
   });
 
   test('of a file that was cut off anywhere, what is whole is read, and the file is kept', async (t) => {

@@ -6,7 +6,10 @@ import { createNode } from '../../src/swarm/node.ts';
 import { VOUCHED_PROTOCOL, type Vouching } from '../../src/swarm/vouched.ts';
 
 /** A node that admits whom it knows, and whoever shows `word`. */
-async function nodeOf(t: TestContext, { word, own, known = [] }: { word?: string; own?: string; known?: string[] }) {
+async function nodeOf(
+  t: TestContext,
+  { word, own, known = [], farewell }: { word?: string; own?: string; known?: string[]; farewell?: string },
+) {
   const privateKey = await generateKeyPair('Ed25519');
   const admitted = new Set(known);
   const shown: string[] = [];
@@ -17,6 +20,7 @@ async function nodeOf(t: TestContext, { word, own, known = [] }: { word?: string
       if (Buffer.from(bytes).toString() === word) admitted.add(peerId);
       return admitted.has(peerId);
     },
+    ...(farewell !== undefined && { farewell: () => Buffer.from(farewell) }),
   };
   const gate = {
     denyInboundEncryptedConnection: (peer: object) => !admitted.has(peer.toString()),
@@ -53,6 +57,17 @@ suite('vouched', { timeout: 60_000 }, () => {
       assert.deepEqual(host.node.getPeers(), [], `${own}`);
       assert.ok(!guest.shown.includes('host'), 'and is shown nothing');
     }
+  });
+
+  test('who is none of us any more is told why before it is sent away; who is one of us is not', async (t) => {
+    const host = await nodeOf(t, { word: 'guest', own: 'host', farewell: 'you were revoked' });
+    const [gone, guest] = [await nodeOf(t, { own: 'gone' }), await nodeOf(t, { word: 'host', own: 'guest' })];
+    gone.admitted.add(host.peerId);
+    await gone.node.dial(host.node.getMultiaddrs()).catch(() => undefined);
+    await guest.node.dial(host.node.getMultiaddrs());
+    await settle();
+    assert.deepEqual([gone.shown, guest.shown], [['you were revoked'], ['host']]);
+    assert.deepEqual(host.node.getPeers().map(String), [guest.peerId]);
   });
 
   test('more than a certificate ends the connection', async (t) => {
