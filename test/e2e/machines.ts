@@ -3,7 +3,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { PeerLine } from '../../src/admin/results.ts';
+import { type AdminClient, connectAdmin } from '../../src/admin/admin-client.ts';
+import type { OperationInput } from '../../src/admin/operations.ts';
+import type { MemberLine, OverlayLine, PeerLine } from '../../src/admin/results.ts';
 import { connect, createNamespace, Namespace } from '../../src/lab/namespace.ts';
 import { type CliProcess, type CliRun, startCli } from '../cli/run-cli.ts';
 
@@ -123,10 +125,24 @@ export class Machines implements AsyncDisposable {
     await this.#agents.get(name)?.done;
   }
 
+  /** What the running agent says, as `bootmesh fleet ls` does, without starting a program for it. */
+  async members(name: string): Promise<readonly MemberLine[]> {
+    return (await (await this.#agent(name)).members({}, asking())).members;
+  }
+
+  /** …`peers`… */
+  async peers(name: string): Promise<readonly PeerLine[]> {
+    return (await (await this.#agent(name)).peers({}, asking())).peers;
+  }
+
+  /** …and `overlay status`. */
+  async overlay(name: string): Promise<OverlayLine> {
+    return await (await this.#agent(name)).overlay({}, asking());
+  }
+
   /** Names of those that are connected, sorted. */
   async peersOf(name: string): Promise<string[]> {
-    const { peers } = await this.json<{ peers: PeerLine[] }>(name, 'peers');
-    return peers.flatMap((peer) => (peer.connected ? (peer.name ?? peer.peerId) : [])).toSorted();
+    return (await this.peers(name)).flatMap((peer) => (peer.connected ? (peer.name ?? peer.peerId) : [])).toSorted();
   }
 
   /** Milliseconds that it took. */
@@ -140,13 +156,14 @@ export class Machines implements AsyncDisposable {
     }
   }
 
-  async invite(name: string, ...args: readonly string[]): Promise<string> {
-    return (await this.json<{ token: string }>(name, 'fleet', 'invite', ...args)).token;
+  /** A token. */
+  async invite(name: string, facts: OperationInput<'invite'> = {}): Promise<string> {
+    return (await (await this.#agent(name)).invite(facts, asking())).token;
   }
 
   /** Joins the fleet of `host` as `name`, and starts. */
-  async join(name: string, host: string, ...args: readonly string[]): Promise<void> {
-    await this.json(name, 'join', await this.invite(host, ...args), '--name', name);
+  async join(name: string, host: string, facts: OperationInput<'invite'> = {}): Promise<void> {
+    await this.json(name, 'join', await this.invite(host, facts), '--name', name);
     await this.up(name);
   }
 
@@ -164,6 +181,16 @@ export class Machines implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#stack.disposeAsync();
   }
+
+  async #agent(name: string): Promise<AdminClient> {
+    const agent = await connectAdmin(join(this.folder, name));
+    assert.ok(agent, `no agent runs on ${name}`);
+    return agent;
+  }
+}
+
+function asking() {
+  return { signal: AbortSignal.timeout(PATIENCE_MS) };
 }
 
 /** Fails when it is not so within the time. */

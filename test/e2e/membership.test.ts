@@ -36,9 +36,9 @@ describe('membership by certificate', { skip, timeout: 240_000 }, () => {
   });
 
   it('a token lets in one machine, for as long as it says, and each refusal says what to do', async () => {
-    const short = await machines.invite('first', '--for', '3s');
+    const short = await machines.invite('first', { seconds: 3 });
     const shortUntil = performance.now() + 4_000;
-    const token = await machines.invite('first', '--name', 'third');
+    const token = await machines.invite('first', { name: 'third' });
     const joined = await machines.run('third', 'join', token, '--json');
     assert.partialDeepStrictEqual(joined.json(), { name: 'third', site: 'default' });
     await machines.up('third');
@@ -99,7 +99,7 @@ describe('membership by certificate', { skip, timeout: 240_000 }, () => {
       machines.untilPeers('third', []),
     ]);
     assert.ok(ms < 5_000, `${ms} ms`);
-    const { members } = (await machines.run('second', 'fleet', 'ls', '--json')).json() as { members: MemberLine[] };
+    const members = await machines.members('second');
     assert.deepEqual(
       members.map(({ name, state }) => `${name} ${state}`).filter((line) => line.startsWith('third')),
       ['third revoked'],
@@ -138,7 +138,7 @@ describe('membership by certificate', { skip, timeout: 240_000 }, () => {
     await machines.json('second', 'join', await machines.invite('first'));
     await machines.down('first');
     await machines.up('second');
-    const { members } = await machines.json<{ members: MemberLine[] }>('second', 'fleet', 'ls');
+    const members = await machines.members('second');
     const states = members.flatMap(({ name, state }) => (['third', 'fourth'].includes(name) ? [state] : []));
     assert.deepEqual(states, ['revoked', 'revoked'], 'who joins again forgets nothing');
     const again = await machines.json<CourierNews>('second', 'fleet', 'courier', 'import', file);

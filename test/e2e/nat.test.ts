@@ -4,7 +4,7 @@ import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
-import type { DeviceResult, MemberLine, OverlayLine, PeerLine, PingLine } from '../../src/admin/results.ts';
+import type { DeviceResult, MemberLine, PeerLine, PingLine } from '../../src/admin/results.ts';
 import { missingRequirements } from '../../src/lab/requirements.ts';
 import { Machines, until } from './machines.ts';
 
@@ -41,8 +41,8 @@ before(async () => {
 });
 after(() => machines?.[Symbol.asyncDispose]());
 
-async function members(): Promise<MemberLine[]> {
-  return (await machines.json<{ members: MemberLine[] }>('centre', 'fleet', 'ls')).members;
+async function members(): Promise<readonly MemberLine[]> {
+  return await machines.members('centre');
 }
 
 describe('sites behind NATs', { skip, timeout: 120_000 }, () => {
@@ -57,14 +57,14 @@ describe('sites behind NATs', { skip, timeout: 120_000 }, () => {
       ['wing', 'east'],
       ['dark', 'north'],
     ] as const) {
-      await machines.join(name, 'centre', '--site', site, '--name', name);
+      await machines.join(name, 'centre', { site, name });
     }
     const address = new Map((await members()).map(({ name, self, address }) => [self ? 'centre' : name, address]));
     for (const from of NAMES) {
       for (const to of NAMES)
         if (from !== to) await until(() => machines.reaches(from, address.get(to)), `${from} → ${to}`);
     }
-    const atCentre = await machines.json<OverlayLine>('centre', 'overlay', 'status');
+    const atCentre = await machines.overlay('centre');
     const seen = atCentre.peers?.map(({ endpoint = '' }) => endpoint.split(':')[0]).toSorted();
     assert.deepEqual(seen, ['10.99.0.201', '10.99.0.202', '10.99.0.202', '10.99.0.203'], 'all as their routers');
   });
@@ -79,14 +79,14 @@ describe('sites behind NATs', { skip, timeout: 120_000 }, () => {
     for (const [from, ways] of Object.entries(expected)) {
       let found: Record<string, string> = {};
       const met = async () => {
-        const { peers } = await machines.json<{ peers: PeerLine[] }>(from, 'peers');
+        const peers = await machines.peers(from);
         const text = ({ path, via }: PeerLine) => (via === undefined ? `${path}` : `${path} ${named.get(via)}`);
         found = Object.fromEntries(peers.map((peer) => [named.get(peer.name ?? '') ?? '', text(peer)]));
         return isDeepStrictEqual(found, ways);
       };
       await until(met, `${from} reaches the others as it should`).catch(() => assert.deepEqual(found, ways));
     }
-    const { peers = [] } = await machines.json<OverlayLine>('left', 'overlay', 'status');
+    const { peers = [] } = await machines.overlay('left');
     // One without addresses is on trial still.
     const open = peers.filter(({ allowedIps }) => allowedIps.length > 0);
     const allowed = Object.fromEntries(open.map(({ name = '', allowedIps }) => [named.get(name), allowedIps.length]));
@@ -97,7 +97,7 @@ describe('sites behind NATs', { skip, timeout: 120_000 }, () => {
     await machines.namespace('nat2').run(['nft', 'add chain ip nat out { type filter hook forward priority 0 ; }']);
     await machines.namespace('nat2').run(['nft', 'add rule ip nat out ip daddr 10.99.0.201 drop']);
     const through = async () => {
-      const { peers } = await machines.json<{ peers: PeerLine[] }>('left', 'peers');
+      const peers = await machines.peers('left');
       return peers.some(({ name, path, connected }) => name === 'wing' && connected && path === 'gateway');
     };
     await until(through, 'left reaches wing through the gateway', 40_000);

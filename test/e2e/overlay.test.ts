@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import type { MemberLine, OverlayLine } from '../../src/admin/results.ts';
 import { missingRequirements } from '../../src/lab/requirements.ts';
 import { parseDump } from '../../src/overlay/dump.ts';
 import { Machines, until } from './machines.ts';
@@ -34,7 +33,7 @@ async function allowed(name: Name): Promise<string[]> {
 }
 
 async function addresses(): Promise<Record<string, string>> {
-  const { members } = await machines.json<{ members: MemberLine[] }>('alpha', 'fleet', 'ls');
+  const members = await machines.members('alpha');
   return Object.fromEntries(members.map(({ name, self, address }) => [self ? 'alpha' : name, address]));
 }
 
@@ -51,18 +50,18 @@ describe('the overlay of a site', { skip, timeout: 120_000 }, () => {
       for (const other of NAMES)
         if (other !== name) assert.ok(await machines.reaches(name, address[other]), `${name} → ${other}`);
     }
-    const status = await machines.json<OverlayLine>('gamma', 'overlay', 'status');
+    const status = await machines.overlay('gamma');
     assert.partialDeepStrictEqual(status, { state: 'up', driver: 'userspace', address: `${address['gamma']}/128` });
     assert.deepEqual(
       status.peers?.map(({ path }) => path),
-      ['direct', 'direct'],
+      ['lan', 'lan'],
     );
     assert.ok(status.peers?.every(({ bytesIn, handshakeAt }) => bytesIn > 0 && handshakeAt !== undefined));
   });
 
   it('what others do to the interface is set right again, and the sessions of the rest go on', async () => {
     const before = await allowed('alpha');
-    const { peers = [] } = await machines.json<OverlayLine>('alpha', 'overlay', 'status');
+    const { peers = [] } = await machines.overlay('alpha');
     const [beta, gamma] = ['beta', 'gamma'].map((name) => peers.find((peer) => peer.name === name));
     assert.ok(beta && gamma);
     const set = (...args: string[]) => machines.namespace('alpha').run(['wg', 'set', interfaceOf('alpha'), ...args]);
@@ -71,7 +70,7 @@ describe('the overlay of a site', { skip, timeout: 120_000 }, () => {
     await set('peer', stranger, 'allowed-ips', gamma.allowedIps.join());
     await until(async () => (await allowed('alpha')).join() === before.join(), 'as it was');
     assert.ok(await machines.reaches('gamma', (await addresses())['alpha']));
-    const after = await machines.json<OverlayLine>('alpha', 'overlay', 'status');
+    const after = await machines.overlay('alpha');
     const same = after.peers?.find(({ name }) => name === 'gamma');
     assert.equal(same?.handshakeAt, gamma.handshakeAt, 'gamma’s session is the one of before');
   });
@@ -107,7 +106,7 @@ describe('the overlay of a site', { skip, timeout: 120_000 }, () => {
         .catch(() => false)) !== false;
     await until(keyed, 'the foreign interface');
     await machines.up('beta');
-    const status = await machines.json<OverlayLine>('beta', 'overlay', 'status');
+    const status = await machines.overlay('beta');
     assert.equal(status.state, 'missing');
     assert.match(status.why ?? '', new RegExp(`an interface ${name} already.*overlay\\.interface`));
     assert.match((await beta.run(['wg', 'show', name, 'public-key'])).stdout, /=$/m, 'it is still there');

@@ -4,7 +4,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { MemberLine, OverlayLine, PeerLine } from '../../src/admin/results.ts';
+import type { MemberLine } from '../../src/admin/results.ts';
 import { missingRequirements } from '../../src/lab/requirements.ts';
 import { Machines, until } from './machines.ts';
 
@@ -34,8 +34,8 @@ before(async () => {
 });
 after(() => machines?.[Symbol.asyncDispose]());
 
-async function members(at: Name): Promise<MemberLine[]> {
-  return (await machines.json<{ members: MemberLine[] }>(at, 'fleet', 'ls')).members;
+async function members(at: Name): Promise<readonly MemberLine[]> {
+  return await machines.members(at);
 }
 
 describe('two sites', { skip, timeout: 150_000 }, () => {
@@ -49,8 +49,8 @@ describe('two sites', { skip, timeout: 150_000 }, () => {
     await machines.up('hub', ['up', '--keys', keys]);
     const [own] = await members('hub');
     await machines.json('hub', 'fleet', 'renew', '--roles', 'gateway');
-    await machines.join('desk', 'hub', '--site', 'hq');
-    await machines.join('gate', 'hub', '--site', 'branch', '--roles', 'gateway');
+    await machines.join('desk', 'hub', { site: 'hq' });
+    await machines.join('gate', 'hub', { site: 'branch', roles: ['gateway'] });
     // Of its own site's issuer, whom hub's network does not reach.
     await machines.join('shop', 'gate');
 
@@ -64,7 +64,7 @@ describe('two sites', { skip, timeout: 150_000 }, () => {
     ] as const) {
       await until(() => machines.reaches(from, address.get(to)), `${from} → ${to}`);
     }
-    const status = await machines.json<OverlayLine>('shop', 'overlay', 'status');
+    const status = await machines.overlay('shop');
     const allowed = Object.fromEntries(status.peers?.map(({ name, allowedIps }) => [name, allowedIps.length]) ?? []);
     assert.deepEqual(allowed, { gate: 2 }, 'the gateway, with its address and the other site behind it');
   });
@@ -78,7 +78,7 @@ describe('two sites', { skip, timeout: 150_000 }, () => {
     const out = join(machines.folder, 'got');
     await until(async () => (await machines.run('shop', 'get', name, '-o', out)).code === 0, 'the kernel at shop');
     assert.ok((await readFile(out)).equals(bytes));
-    const { peers } = await machines.json<{ peers: PeerLine[] }>('shop', 'peers');
+    const peers = await machines.peers('shop');
     const far = peers.filter(({ site, connected }) => site === 'hq' && connected);
     assert.ok(far.length > 0);
     for (const { address, lane } of far) {
