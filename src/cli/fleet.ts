@@ -72,7 +72,7 @@ function addInvite(fleet: Command): void {
           `for ${machine ?? 'one machine'} of site ${result.site}, until ${result.notAfter}; whoever has it can join, so keep it to those two`,
         );
         const lines = [`bootmesh join ${result.token}`];
-        if (flags.qr) lines.push(...(await import('./qr.ts')).qrLines(result.token));
+        if (flags.qr) lines.push(...(await import('../admission/qr-code.ts')).qrLines(result.token));
         return { result, text: lines.join('\n') };
       });
     });

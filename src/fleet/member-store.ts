@@ -115,6 +115,8 @@ export class MemberStore implements AsyncDisposable {
     // A full disk is told once.
     if (this.#failures === 1) this.#log.error('members cannot be written, and are tried again', { error });
     this.#soon(again);
+    // What fails for good does not keep the process from ending.
+    this.#timer?.unref();
     throw error;
   }
 }

@@ -52,6 +52,7 @@ async function scene(t: TestContext) {
     const open = stack.use({
       [Symbol.asyncDispose]: async () => {
         await reception[Symbol.asyncDispose]();
+        await certified.store[Symbol.asyncDispose]();
         await clock[Symbol.asyncDispose]();
       },
     });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
-import { qrLines } from '../../src/cli/qr.ts';
+import { qrLines } from '../../src/admission/qr-code.ts';
 
 /** The modules that a terminal shows, without the light ones around them; true for dark. */
 function shown(lines: readonly string[]): boolean[][] {
@@ -56,7 +56,7 @@ function decode(modules: readonly (readonly boolean[])[]): string {
   return Buffer.from(Array.from({ length: take(8) }, () => take(8))).toString();
 }
 
-suite('qr', () => {
+suite('qr code', () => {
   test('what a terminal shows says the text', () => {
     for (const text of ['bm1.CiDwIgycRX1w5HQd_-', `bm1.${'aZ09-_'.repeat(16)}`]) {
       assert.equal(decode(shown(qrLines(text))), text);
