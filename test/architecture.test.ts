@@ -42,7 +42,7 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
     may: ['admission', 'fleet', 'release', 'swarm', 'disk', 'observe'],
     why: 'makes a node a member of its fleet and keeps it one, whatever the fleet is for',
   },
-  overlay: { may: ['host', 'observe'], why: 'carries packets between members, never asks what is in them' },
+  overlay: { may: ['host', 'disk', 'observe'], why: 'carries packets between members, never asks what is in them' },
   dhcp: {
     may: ['schedule', 'observe'],
     why: 'addresses and file names for clients; what a file holds is boot’s business',

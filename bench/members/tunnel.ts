@@ -48,9 +48,9 @@ if (import.meta.main) {
     name,
     driver,
     port: PORT,
-    keyFile,
+    key: keyFile,
     publicKey: ownKey,
-    address: `${address}/128`,
+    addresses: [`${address}/128`],
     routes: [`${other.address}/128`],
   };
   await using tunnel = await WireguardInterface.open(options, { log: silentLog });

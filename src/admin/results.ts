@@ -243,6 +243,8 @@ export interface DeviceResult {
 export interface OverlayLine {
   /** off: not wanted, or no fleet with certificates. missing: wanted, and `why` it is not there. */
   readonly state: 'up' | 'off' | 'missing';
+  /** Its peers are those of a configuration that was imported, and not the fleet's members. */
+  readonly imported?: boolean;
   readonly why?: string;
   readonly interface?: string;
   readonly driver?: 'kernel' | 'userspace';

@@ -9,6 +9,7 @@ import type { Log } from '../observe/log.ts';
 import { parseCidr } from '../overlay/cidr.ts';
 import type { InterfaceDump } from '../overlay/dump.ts';
 import { inOrderOfReach } from '../overlay/endpoint-order.ts';
+import type { ImportedNetwork } from '../overlay/imported-network.ts';
 import { OverlayUnavailable } from '../overlay/interface.ts';
 import type { SecretKey, WireGuardNetwork } from '../overlay/network.ts';
 import { Overlay } from '../overlay/overlay.ts';
@@ -70,9 +71,9 @@ export class FleetOverlay implements AsyncDisposable {
     const options = {
       ...{ name, driver: mode, port: overlay.#port, mtu },
       keepalive: { near: 0, far: keepalive },
-      keyFile: certified.wireguardKey.file,
+      key: certified.wireguardKey.file,
       publicKey: certified.wireguardKey.publicKey,
-      address: `${own.address}/128`,
+      addresses: [`${own.address}/128`],
       routes: [fleetNetwork(fleetId)],
     };
     try {
@@ -114,6 +115,11 @@ export class FleetOverlay implements AsyncDisposable {
   /** The /48 of the fleet. */
   get network(): string {
     return fleetNetwork(this.#fleetId);
+  }
+
+  /** What goes through WireGuard. */
+  get blocks(): string[] {
+    return [this.network];
   }
 
   /** There is an interface. */
@@ -266,4 +272,17 @@ function memberOf(
 
 function within(address: bigint, { first, last }: { readonly first: bigint; readonly last: bigint }): boolean {
   return first <= address && address <= last;
+}
+
+/** Of an imported network: its peers are machines, and which member is which they do not say. */
+export async function describeImported(network: ImportedNetwork): Promise<OverlayLine> {
+  const { peers, ...facts } = await network.status();
+  const lines = peers.map(
+    ({ handshakeAt, ...peer }): OverlayPeerLine => ({
+      ...peer,
+      ...(handshakeAt !== undefined && { handshakeAt: new Date(handshakeAt * 1000).toISOString() }),
+      path: isAlive({ handshakeAt }) ? 'direct' : 'none',
+    }),
+  );
+  return { state: 'up', imported: true, ...facts, peers: lines };
 }

@@ -12,9 +12,12 @@ import { Reception } from '../enrolment/reception.ts';
 import { type FleetDescription, readDescription } from '../fleet/description.ts';
 import { type Identity, loadIdentity } from '../fleet/identity.ts';
 import { type Member, Roster } from '../fleet/roster.ts';
+import { CommandFailed } from '../host/command.ts';
 import { isOpen, opensNext, parseHours } from '../limits/hours.ts';
 import type { Log } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
+import { ImportedNetwork, importedNetwork } from '../overlay/imported-network.ts';
+import { OverlayUnavailable } from '../overlay/interface.ts';
 import { Channels } from '../release/channels.ts';
 import { DOCUMENT_BYTES } from '../release/document.ts';
 import { type FleetKeys, FleetKeysUnusable, openFleetKeys } from '../release/fleet-keys.ts';
@@ -62,6 +65,8 @@ export class MeshNode implements AsyncDisposable {
   readonly presence: Presence | undefined;
   /** Undefined where none is wanted. */
   readonly overlay: FleetOverlay | undefined;
+  /** A WireGuard network that was imported, in place of the fleet's own. */
+  readonly network: ImportedNetwork | undefined;
   /** On a node that admits. */
   readonly reception: Reception | undefined;
   /** Whether background downloads go on now, and when they do next; undefined when they do at any hour. */
@@ -85,6 +90,7 @@ export class MeshNode implements AsyncDisposable {
     this.renewal = parts.renewal;
     this.presence = parts.presence;
     this.overlay = parts.overlay;
+    this.network = parts.network;
     this.reception = parts.reception;
     this.background = parts.background;
     this.#stack = stack;
@@ -120,15 +126,32 @@ export class MeshNode implements AsyncDisposable {
       ),
     );
     const background = backgroundOf(config, log);
-    const overlay = brief ? undefined : await FleetOverlay.open({ config, membership, log });
+    const network = brief ? undefined : await openImported({ config, log });
+    if (network !== undefined) stack.use(network);
+    const overlay = brief || network ? undefined : await FleetOverlay.open({ config, membership, log });
     if (overlay !== undefined) stack.use(overlay);
-    membership.overlay = overlay?.up === true ? overlay : undefined;
+    const [met, derived] = [network ?? (overlay?.up === true ? overlay : undefined), network === undefined];
+    membership.overlay = met && { isInside: (address) => met.isInside(address), derived };
+    const wires = met?.blocks ?? [];
     const swarm = stack.use(
-      await openSwarm({ config, log, metrics, store, roster, membership, overlay, identity, description, background }),
+      await openSwarm({ config, log, metrics, store, roster, membership, wires, identity, description, background }),
     );
     overlay?.follow(swarm);
     artifacts = new Artifacts({ store, swarm, log });
-    const parts = { clock, identity, member, roster, store, swarm, artifacts, keys, membership, overlay, background };
+    const parts = {
+      clock,
+      identity,
+      member,
+      roster,
+      store,
+      swarm,
+      artifacts,
+      keys,
+      membership,
+      overlay,
+      network,
+      background,
+    };
     if (trustRoot === undefined) {
       log.warn('fleet description names no trust root: releases are neither followed nor booted', {
         fleet: config.fleet,
@@ -179,6 +202,24 @@ export class MeshNode implements AsyncDisposable {
 /** Where a node that publishes keeps the fleet's TUF repository. */
 export function repositoryOf({ data }: Pick<Config, 'data'>): string {
   return join(data, 'repository');
+}
+
+/** Undefined where none was imported. Without its interface the node goes on, and says so. */
+async function openImported({ config, log }: Pick<Deps, 'config' | 'log'>): Promise<ImportedNetwork | undefined> {
+  const network = await importedNetwork(config.data);
+  if (network === undefined) return undefined;
+  const { mode, interface: name } = config.overlay;
+  if (mode === 'off') {
+    log.warn('a WireGuard network was imported, and is not used', { advice: 'set overlay.mode to auto' });
+    return undefined;
+  }
+  try {
+    return await ImportedNetwork.open(network, { log: log.with({ room: 'overlay' }) }, { name, driver: mode });
+  } catch (error) {
+    if (!(error instanceof OverlayUnavailable) && !(error instanceof CommandFailed)) throw error;
+    log.error('the imported network is not there: this node is reached without it', { error });
+    return undefined;
+  }
 }
 
 function releaseDirectory({ data }: Pick<Config, 'data'>): string {
@@ -315,7 +356,8 @@ async function openEnrolment(parts: EnrolmentParts) {
 
 interface SwarmParts extends Deps {
   readonly membership: Membership;
-  readonly overlay: FleetOverlay | undefined;
+  /** Blocks that are reached through WireGuard. */
+  readonly wires: readonly string[];
   readonly background: MeshNode['background'];
   readonly store: PackStore;
   readonly roster: Roster;
@@ -324,7 +366,7 @@ interface SwarmParts extends Deps {
 }
 
 async function openSwarm(parts: SwarmParts): Promise<Swarm> {
-  const { config, log, metrics, store, roster, membership, overlay, identity, description, background } = parts;
+  const { config, log, metrics, store, roster, membership, wires, identity, description, background } = parts;
   const segment = roster.member(identity.peerId)?.segment ?? '';
   const trusted = description?.segments[segment]?.trusted === true;
   return await createSwarm(
@@ -335,7 +377,7 @@ async function openSwarm(parts: SwarmParts): Promise<Swarm> {
       lanes: {
         ...config.swarm.lanes,
         // What goes through WireGuard is encrypted already.
-        trusted: [...config.swarm.lanes.trusted, ...(overlay?.up ? [overlay.network] : [])],
+        trusted: [...config.swarm.lanes.trusted, ...wires],
         onTrustedSegment: (peerId) => trusted && roster.member(peerId)?.segment === segment,
       },
       site: membership.own?.site ?? ALONE.site,

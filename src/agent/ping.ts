@@ -78,11 +78,12 @@ async function connected({ swarm }: MeshNode, member: KnownMember, signal: Abort
 }
 
 /** Everybody's line of `peers`: with the way that it is reached by. */
-export function peerLines({ swarm, overlay, site }: MeshNode): PeerLine[] {
+export function peerLines({ swarm, overlay, network, site }: MeshNode): PeerLine[] {
   return swarm.peers().map(({ bannedUntil, ...peer }) => {
     const [, , host = ''] = peer.address?.split('/') ?? [];
     const outside = { path: peer.site === site ? 'lan' : 'wan' } as const;
-    const path = overlay?.isInside(host) ? overlay.pathTo(peer.peerId) : outside;
+    const inside = network?.isInside(host) ? ({ path: 'overlay' } as const) : outside;
+    const path = overlay?.isInside(host) ? overlay.pathTo(peer.peerId) : inside;
     return {
       ...peer,
       ...(peer.connected && path),

@@ -1,4 +1,4 @@
-import { open, rm } from 'node:fs/promises';
+import { mkdir, open, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
 import { OperationError } from '../admin/operations.ts';
@@ -11,6 +11,7 @@ export function addOverlay(program: Command): void {
   const overlay = program.command('overlay').description('WireGuard networks between sites');
   addOverlayStatus(overlay);
   addExport(overlay);
+  addImport(overlay);
   addVerb(overlay, 'check', {
     summary: 'read a wg-quick configuration, and show the network as it would be imported; changes nothing',
     examples: ['overlay check /etc/wireguard/wg0.conf', 'overlay check wg0.conf --json'],
@@ -18,15 +19,8 @@ export function addOverlay(program: Command): void {
     .argument('<file>', 'wg-quick configuration')
     .action(async (path: string, _flags: unknown, command: Command) => {
       await perform(command, async ({ signal }) => {
-        const { readNetwork, WgQuickInvalid } = await import('../overlay/wg-quick.ts');
-        const file = resolve(path);
-        const network = await readNetwork(file, { signal }).catch((error: NodeJS.ErrnoException) => {
-          if (error instanceof WgQuickInvalid) throw usageError(error.message);
-          if (error.code === 'EACCES') throw new OperationError('REFUSED', `${file} may not be read: run this as root`);
-          if (error.code !== 'ENOENT') throw error;
-          throw new OperationError('NOT_FOUND', `${file} does not exist: name a wg-quick configuration`);
-        });
-        return { result: { file, ...network }, text: describe(network) };
+        const network = await read(path, signal);
+        return { result: { file: resolve(path), ...network }, text: describe(network) };
       });
     });
 }
@@ -40,6 +34,47 @@ function addOverlayStatus(overlay: Command): void {
       const result = await (await session.operations()).overlay({}, session.options);
       return { result, text: describeOverlay(result) };
     });
+  });
+}
+
+function addImport(overlay: Command): void {
+  addVerb(overlay, 'import', {
+    summary:
+      'use an existing WireGuard network between sites, in place of the fleet’s own overlay, from the next start on',
+    examples: ['overlay import /etc/wireguard/wg0.conf', 'overlay import --forget'],
+  })
+    .argument('[file]', 'wg-quick configuration of this machine')
+    .option('--forget', 'no longer')
+    .action(async (path: string | undefined, { forget = false }: { forget?: boolean }, command: Command) => {
+      await perform(command, async (session) => {
+        const { forgetNetwork, importNetwork, NetworkTooWide } = await import('../overlay/imported-network.ts');
+        const config = await session.config();
+        if (forget === (path !== undefined)) throw usageError('name a configuration, or say --forget');
+        if (path === undefined) {
+          await forgetNetwork(config.data);
+          return { result: { network: null }, text: 'no network is imported any more, from the agent’s next start on' };
+        }
+        const network = await read(path, session.signal);
+        await mkdir(config.data, { recursive: true, mode: 0o700 });
+        const kept = await importNetwork(config.data, network).catch((error: unknown) => {
+          throw error instanceof NetworkTooWide ? usageError(`${path}: ${error.message}`) : error;
+        });
+        const off = config.overlay.mode === 'off' ? '; set overlay.mode to auto in its configuration' : '';
+        const advice = `used from the agent’s next start on${off}. Take the interface down where something else has it up`;
+        return { result: { file: kept, ...network }, text: `${describe(network)}\n${advice}: wg-quick down` };
+      });
+    });
+}
+
+/** Rejects with `OperationError`. */
+async function read(path: string, signal: AbortSignal): Promise<WireGuardNetwork> {
+  const { readNetwork, WgQuickInvalid } = await import('../overlay/wg-quick.ts');
+  const file = resolve(path);
+  return await readNetwork(file, { signal }).catch((error: NodeJS.ErrnoException) => {
+    if (error instanceof WgQuickInvalid) throw usageError(error.message);
+    if (error.code === 'EACCES') throw new OperationError('REFUSED', `${file} may not be read: run this as root`);
+    if (error.code !== 'ENOENT') throw error;
+    throw new OperationError('NOT_FOUND', `${file} does not exist: name a wg-quick configuration`);
   });
 }
 

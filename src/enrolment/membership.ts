@@ -52,6 +52,13 @@ export interface OwnIssuer extends Issuer {
   readonly privateKey: KeyObject;
 }
 
+/** The network that members of other sites are met in. */
+interface MemberNetwork {
+  isInside(address: string): boolean;
+  /** Members' addresses follow from their certificates; else they say themselves where they are. */
+  readonly derived: boolean;
+}
+
 /** The certificates of a fleet, as this node knows them, and what this node may do with them. */
 export interface Certified {
   /** The trust list that this started from, as JSON. */
@@ -76,8 +83,8 @@ export class Membership {
   readonly #roster: Roster;
   readonly #log: Log;
   #onShown: (change: MemberChange) => void = () => undefined;
-  /** This node has an interface in the overlay: members of other sites are dialled there, and nowhere else. */
-  overlay: { isInside(address: string): boolean } | undefined;
+  /** This node has an interface in a WireGuard network: members of other sites are dialled there, and nowhere else. */
+  overlay: MemberNetwork | undefined;
   /** Somebody who may renew certificates of this node's site has been in reach for long enough: see `IssuerReach`. */
   issuerInReach = false;
 
@@ -197,6 +204,10 @@ export class Membership {
     const addresses = this.certified?.members.binding(peerId)?.addresses;
     if (addresses === undefined || this.isDescribed(peerId)) return undefined;
     if (this.overlay === undefined || site === this.own?.site) return { peerId, site, name, addresses };
+    if (!this.overlay.derived) {
+      const { overlay } = this;
+      return { peerId, site, name, addresses: addresses.filter((each) => overlay.isInside(each.split('/')[2] ?? '')) };
+    }
     const ports = new Set(addresses.map((each) => each.split('/').at(-1)));
     return { peerId, site, name, addresses: [...ports].map((port) => `/ip6/${address}/tcp/${port}`) };
   }

@@ -73,6 +73,7 @@ export function difference(
       ...(!isSame(found?.allowedIps, allowedIps) && { allowedIps }),
       ...(moved !== undefined && { endpoint: moved }),
       ...((found?.keepalive ?? 0) !== wanted && { keepalive: wanted }),
+      ...(found === undefined && peer.presharedKey && { presharedKey: peer.presharedKey }),
     };
     if (Object.keys(setting).length > 1) set.push(setting);
   }

@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { CommandFailed, command } from '../host/command.ts';
 import type { Log } from '../observe/log.ts';
 import { type InterfaceDump, parseDump } from './dump.ts';
+import type { SecretKey } from './network.ts';
 
 export interface InterfaceOptions {
   /** At most 15 of a-z, 0-9, dots and dashes. */
@@ -13,12 +14,12 @@ export interface InterfaceOptions {
   readonly driver?: 'auto' | 'kernel' | 'userspace';
   /** UDP. */
   readonly port: number;
-  /** File with the private key, mode 0600, as `wg genkey` writes it: it is on no command line. */
-  readonly keyFile: string;
+  /** The private key, or a file with it, mode 0600, as `wg genkey` writes it: it is on no command line. */
+  readonly key: string | SecretKey;
   /** Of that key, base64: by it an interface that an earlier agent left behind is known as ours. */
   readonly publicKey: string;
-  /** This node's, with prefix length. */
-  readonly address: string;
+  /** This node's, with prefix lengths. */
+  readonly addresses: readonly string[];
   /** Packets to these blocks go to the interface; its peers' allowed addresses decide where they go from there. */
   readonly routes: readonly string[];
   /** Bytes. @default 1420: WireGuard's headers over IPv6 in frames of 1500 */
@@ -32,6 +33,7 @@ export interface PeerSetting {
   readonly endpoint?: string;
   /** Seconds; 0 for none. */
   readonly keepalive?: number;
+  readonly presharedKey?: SecretKey;
 }
 
 /** There is no WireGuard interface to be had; the message says what is missing and what to do. */
@@ -65,22 +67,23 @@ export class WireguardInterface implements AsyncDisposable {
 
   /** Rejects with `OverlayUnavailable`, or with `CommandFailed` when `ip` or `wg` refuses. */
   static async open(options: InterfaceOptions, { log }: { readonly log: Log }): Promise<WireguardInterface> {
-    const { name, port, keyFile, publicKey, address, routes, mtu = 1420 } = options;
+    const { name, port, key, publicKey, addresses, routes, mtu = 1420 } = options;
     if (!/^[a-z0-9][a-z0-9.-]*$/i.test(name) || name.length > MAX_NAME) {
       throw new OverlayUnavailable(`${JSON.stringify(name)} cannot name an interface: at most ${MAX_NAME} of a-z, 0-9`);
     }
     await removeOurs(name, publicKey);
     const made = new WireguardInterface(name, await make(name, options.driver ?? 'auto'));
     try {
-      await wg('set', name, 'listen-port', String(port), 'private-key', keyFile);
-      await ip('address', 'replace', address, 'dev', name, 'nodad');
+      await wg('set', name, 'listen-port', String(port));
+      await setKey(['set', name, 'private-key'], key);
+      for (const address of addresses) await ip('address', 'replace', address, 'dev', name, 'nodad');
       await ip('link', 'set', 'dev', name, 'mtu', String(mtu), 'up');
-      for (const route of routes) await ip('-6', 'route', 'replace', route, 'dev', name);
+      for (const route of routes) await ip(familyOf(route), 'route', 'replace', route, 'dev', name);
     } catch (error) {
       await made[Symbol.asyncDispose]();
       throw error;
     }
-    log.info('overlay interface is up', { interface: name, driver: made.driver, address, port, mtu });
+    log.info('overlay interface is up', { interface: name, driver: made.driver, addresses, port, mtu });
     return made;
   }
 
@@ -108,6 +111,9 @@ export class WireguardInterface implements AsyncDisposable {
     for (let at = 0; at < peers.length; at += BATCH) {
       await wg('set', this.name, ...peers.slice(at, at + BATCH).flatMap(settingOf));
     }
+    for (const { publicKey, presharedKey } of peers) {
+      if (presharedKey) await setKey(['set', this.name, 'peer', publicKey, 'preshared-key'], presharedKey);
+    }
   }
 
   async remove(publicKeys: readonly string[]): Promise<void> {
@@ -130,6 +136,19 @@ function settingOf({ publicKey, allowedIps, endpoint, keepalive }: PeerSetting):
     ...(endpoint === undefined ? [] : ['endpoint', endpoint]),
     ...(keepalive === undefined ? [] : ['persistent-keepalive', keepalive === 0 ? 'off' : String(keepalive)]),
   ];
+}
+
+/** Secrets go to wg(8) by a file, or by its standard input. */
+async function setKey(args: readonly string[], key: string | SecretKey): Promise<void> {
+  if (typeof key === 'string') await wg(...args, key);
+  else {
+    const input = `${key.reveal().toString('base64')}\n`;
+    await command(['wg', ...args, '/dev/stdin'], { timeoutMs: COMMAND_MS, input });
+  }
+}
+
+function familyOf(block: string): '-4' | '-6' {
+  return block.includes(':') ? '-6' : '-4';
 }
 
 /** What an agent with our key left behind goes, its sessions are dead or soon will be; what is somebody else's stays. */

@@ -87,7 +87,7 @@ export class Overlay implements AsyncDisposable {
   async status(): Promise<OverlayStatus> {
     const { publicKey, listenPort, peers } = await this.#interface.show();
     const { name, driver } = this.#interface;
-    return { interface: name, driver, port: listenPort, address: this.#options.address, publicKey, peers };
+    return { interface: name, driver, port: listenPort, address: this.#options.addresses.join(', '), publicKey, peers };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

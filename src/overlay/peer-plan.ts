@@ -1,3 +1,5 @@
+import type { SecretKey } from './network.ts';
+
 /** A member, as far as packets between it and this node matter. All of it from its certificate, but for `endpoints`. */
 export interface OverlayMember {
   /** Base64. */
@@ -25,6 +27,7 @@ export interface PlannedPeer {
   readonly far: boolean;
   /** Seconds. @default what the interface has for near or far peers */
   readonly keepalive?: number;
+  readonly presharedKey?: SecretKey;
 }
 
 /** Of gateways, such as by since when they are members: of several that could carry packets, the first does. */
