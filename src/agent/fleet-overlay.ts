@@ -274,9 +274,14 @@ function within(address: bigint, { first, last }: { readonly first: bigint; read
   return first <= address && address <= last;
 }
 
-/** Of an imported network: its peers are machines, and which member is which they do not say. */
-export async function describeImported(network: ImportedNetwork): Promise<OverlayLine> {
-  const { peers, ...facts } = await network.status();
+/** What a node says of its overlay, whichever it has. */
+export async function overlayLine({ overlay, network }: Overlays): Promise<OverlayLine> {
+  if (network === undefined) return (await overlay?.status()) ?? { state: 'off' };
+  const status = await network.status();
+  if (status === undefined)
+    return { state: 'missing', imported: true, ...(network.missing && { why: network.missing }) };
+  const { peers, ...facts } = status;
+  // Its peers are machines, and which member is which they do not say.
   const lines = peers.map(
     ({ handshakeAt, ...peer }): OverlayPeerLine => ({
       ...peer,
@@ -285,4 +290,9 @@ export async function describeImported(network: ImportedNetwork): Promise<Overla
     }),
   );
   return { state: 'up', imported: true, ...facts, peers: lines };
+}
+
+interface Overlays {
+  readonly overlay: FleetOverlay | undefined;
+  readonly network: ImportedNetwork | undefined;
 }

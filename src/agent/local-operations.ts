@@ -50,7 +50,7 @@ import {
   renewMember,
   revokeMember,
 } from './fleet-operations.ts';
-import { describeImported } from './fleet-overlay.ts';
+import { overlayLine } from './fleet-overlay.ts';
 import { importArtifact } from './import-artifact.ts';
 import { type MeshNode, repositoryOf } from './node.ts';
 import { peerLines, pingMembers } from './ping.ts';
@@ -294,9 +294,7 @@ export class LocalOperations implements Operations {
 
   async overlay(): Promise<OverlayLine> {
     if (this.#deps.running === undefined) throw notRunning(this.#deps.data);
-    const { overlay, network } = this.#node;
-    if (network !== undefined) return await describeImported(network);
-    return (await overlay?.status()) ?? { state: 'off' };
+    return await overlayLine(this.#node);
   }
 
   async revoke(input: OperationInput<'revoke'>): Promise<MemberLine> {

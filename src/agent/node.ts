@@ -12,12 +12,10 @@ import { Reception } from '../enrolment/reception.ts';
 import { type FleetDescription, readDescription } from '../fleet/description.ts';
 import { type Identity, loadIdentity } from '../fleet/identity.ts';
 import { type Member, Roster } from '../fleet/roster.ts';
-import { CommandFailed } from '../host/command.ts';
 import { isOpen, opensNext, parseHours } from '../limits/hours.ts';
 import type { Log } from '../observe/log.ts';
 import type { Metrics } from '../observe/metrics.ts';
 import { ImportedNetwork, importedNetwork } from '../overlay/imported-network.ts';
-import { OverlayUnavailable } from '../overlay/interface.ts';
 import { Channels } from '../release/channels.ts';
 import { DOCUMENT_BYTES } from '../release/document.ts';
 import { type FleetKeys, FleetKeysUnusable, openFleetKeys } from '../release/fleet-keys.ts';
@@ -130,8 +128,8 @@ export class MeshNode implements AsyncDisposable {
     if (network !== undefined) stack.use(network);
     const overlay = brief || network ? undefined : await FleetOverlay.open({ config, membership, log });
     if (overlay !== undefined) stack.use(overlay);
-    const [met, derived] = [network ?? (overlay?.up === true ? overlay : undefined), network === undefined];
-    membership.overlay = met && { isInside: (address) => met.isInside(address), derived };
+    const met = [network, overlay].find((one) => one?.up);
+    membership.overlay = met && { isInside: (address) => met.isInside(address), derived: met === overlay };
     const wires = met?.blocks ?? [];
     const swarm = stack.use(
       await openSwarm({ config, log, metrics, store, roster, membership, wires, identity, description, background }),
@@ -204,7 +202,7 @@ export function repositoryOf({ data }: Pick<Config, 'data'>): string {
   return join(data, 'repository');
 }
 
-/** Undefined where none was imported. Without its interface the node goes on, and says so. */
+/** Undefined where none was imported. */
 async function openImported({ config, log }: Pick<Deps, 'config' | 'log'>): Promise<ImportedNetwork | undefined> {
   const network = await importedNetwork(config.data);
   if (network === undefined) return undefined;
@@ -213,13 +211,7 @@ async function openImported({ config, log }: Pick<Deps, 'config' | 'log'>): Prom
     log.warn('a WireGuard network was imported, and is not used', { advice: 'set overlay.mode to auto' });
     return undefined;
   }
-  try {
-    return await ImportedNetwork.open(network, { log: log.with({ room: 'overlay' }) }, { name, driver: mode });
-  } catch (error) {
-    if (!(error instanceof OverlayUnavailable) && !(error instanceof CommandFailed)) throw error;
-    log.error('the imported network is not there: this node is reached without it', { error });
-    return undefined;
-  }
+  return await ImportedNetwork.open(network, { log: log.with({ room: 'overlay' }) }, { name, driver: mode });
 }
 
 function releaseDirectory({ data }: Pick<Config, 'data'>): string {

@@ -205,8 +205,9 @@ export class Membership {
     if (addresses === undefined || this.isDescribed(peerId)) return undefined;
     if (this.overlay === undefined || site === this.own?.site) return { peerId, site, name, addresses };
     if (!this.overlay.derived) {
-      const { overlay } = this;
-      return { peerId, site, name, addresses: addresses.filter((each) => overlay.isInside(each.split('/')[2] ?? '')) };
+      const inside = addresses.filter((each) => this.overlay?.isInside(hostOf(each)));
+      // Who has none there is not in it, or not yet.
+      return { peerId, site, name, addresses: inside.length > 0 ? inside : addresses };
     }
     const ports = new Set(addresses.map((each) => each.split('/').at(-1)));
     return { peerId, site, name, addresses: [...ports].map((port) => `/ip6/${address}/tcp/${port}`) };
@@ -219,7 +220,10 @@ export class Membership {
   mayDial(peerId: string, host: string): boolean {
     const member = this.certified?.members.member(peerId);
     if (this.overlay === undefined || member === undefined || this.isDescribed(peerId)) return true;
-    return this.overlay.isInside(host) !== (member.site === this.own?.site);
+    if (this.overlay.isInside(host)) return member.site !== this.own?.site;
+    if (member.site === this.own?.site) return true;
+    const said = this.certified?.members.binding(peerId)?.addresses ?? [];
+    return !this.overlay.derived && !said.some((each) => this.overlay?.isInside(hostOf(each)));
   }
 
   /** This node's own certificate should be replaced by a later one. */
@@ -276,6 +280,10 @@ export class Membership {
       this.#log.debug('what a peer showed does not count', { peer: peerId, reason: error.reason });
     }
   }
+}
+
+function hostOf(address: string): string {
+  return address.split('/')[2] ?? '';
 }
 
 /** What anybody may be called, whatever a machine calls itself. */

@@ -2,9 +2,10 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { durableDisk } from '../disk/durable-file.ts';
 import { readGuarded } from '../disk/guarded-file.ts';
+import { CommandFailed } from '../host/command.ts';
 import type { Log } from '../observe/log.ts';
 import { parseCidr } from './cidr.ts';
-import type { InterfaceOptions } from './interface.ts';
+import { type InterfaceOptions, OverlayUnavailable } from './interface.ts';
 import type { WireGuardNetwork } from './network.ts';
 import { Overlay, type OverlayStatus } from './overlay.ts';
 import type { PlannedPeer } from './peer-plan.ts';
@@ -22,14 +23,17 @@ export class NetworkTooWide extends Error {
 export class ImportedNetwork implements AsyncDisposable {
   /** All blocks that are behind the interface. */
   readonly blocks: readonly string[];
-  readonly #overlay: Overlay;
+  readonly #overlay: Overlay | undefined;
+  /** Why there is no interface. */
+  readonly missing: string | undefined;
 
-  private constructor(overlay: Overlay, blocks: readonly string[]) {
-    this.#overlay = overlay;
+  private constructor(overlay: Overlay | string, blocks: readonly string[]) {
+    this.#overlay = typeof overlay === 'string' ? undefined : overlay;
+    this.missing = typeof overlay === 'string' ? overlay : undefined;
     this.blocks = blocks;
   }
 
-  /** Rejects with `OverlayUnavailable`, `CommandFailed` and `NetworkTooWide`. */
+  /** Where the interface cannot be made the node is without it, and says so. Rejects with `NetworkTooWide`. */
   static async open(
     network: WireGuardNetwork,
     { log }: { readonly log: Log },
@@ -39,16 +43,27 @@ export class ImportedNetwork implements AsyncDisposable {
     const { addresses, listenPort = 0, mtu, publicKey, privateKey } = network.interface;
     const blocks = network.peers.flatMap(({ allowedIps }) => allowedIps);
     const plan = network.peers.map(plannedPeer);
-    const overlay = await Overlay.open(
-      { plan: () => plan, isGateway: () => false, log },
-      {
-        ...{ name, key: privateKey, publicKey, addresses, port: listenPort, routes: blocks },
-        ...(driver !== undefined && { driver }),
-        ...(mtu !== undefined && { mtu }),
-        keepalive: { near: 0, far: 0 },
-      },
-    );
-    return new ImportedNetwork(overlay, blocks);
+    try {
+      const overlay = await Overlay.open(
+        { plan: () => plan, isGateway: () => false, log },
+        {
+          ...{ name, key: privateKey, publicKey, addresses, port: listenPort, routes: blocks },
+          ...(driver !== undefined && { driver }),
+          ...(mtu !== undefined && { mtu }),
+          keepalive: { near: 0, far: 0 },
+        },
+      );
+      return new ImportedNetwork(overlay, blocks);
+    } catch (error) {
+      if (!(error instanceof OverlayUnavailable) && !(error instanceof CommandFailed)) throw error;
+      log.error('the imported network is not there: this node is reached without it', { error });
+      return new ImportedNetwork(error.message, []);
+    }
+  }
+
+  /** There is an interface. */
+  get up(): boolean {
+    return this.#overlay !== undefined;
   }
 
   isInside(address: string): boolean {
@@ -60,12 +75,12 @@ export class ImportedNetwork implements AsyncDisposable {
     });
   }
 
-  status(): Promise<OverlayStatus> {
-    return this.#overlay.status();
+  async status(): Promise<OverlayStatus | undefined> {
+    return await this.#overlay?.status();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#overlay[Symbol.asyncDispose]();
+    await this.#overlay?.[Symbol.asyncDispose]();
   }
 }
 

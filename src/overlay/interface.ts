@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CommandFailed, command } from '../host/command.ts';
 import type { Log } from '../observe/log.ts';
@@ -138,12 +140,16 @@ function settingOf({ publicKey, allowedIps, endpoint, keepalive }: PeerSetting):
   ];
 }
 
-/** Secrets go to wg(8) by a file, or by its standard input. */
+/** Secrets go to wg(8) in a file. Its standard input would not do: what Node gives a child is a socket, which cannot be opened by name. */
 async function setKey(args: readonly string[], key: string | SecretKey): Promise<void> {
-  if (typeof key === 'string') await wg(...args, key);
-  else {
-    const input = `${key.reveal().toString('base64')}\n`;
-    await command(['wg', ...args, '/dev/stdin'], { timeoutMs: COMMAND_MS, input });
+  if (typeof key === 'string') return void (await wg(...args, key));
+  const folder = await mkdtemp(join(tmpdir(), 'bm-key-'));
+  try {
+    const file = join(folder, 'key');
+    await writeFile(file, `${key.reveal().toString('base64')}\n`, { mode: 0o600 });
+    await wg(...args, file);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
   }
 }
 
