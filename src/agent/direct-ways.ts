@@ -1,4 +1,5 @@
-import type { Certified, Membership } from '../enrolment/membership.ts';
+import type { Certificate } from '../fleet/certificate.ts';
+import type { Members } from '../fleet/members.ts';
 import type { Log } from '../observe/log.ts';
 import type { InterfaceDump } from '../overlay/dump.ts';
 import { openToAll } from '../overlay/endpoint-order.ts';
@@ -18,11 +19,16 @@ export interface Exchanging {
 }
 
 interface Deps {
-  readonly membership: Membership;
+  readonly membership: {
+    readonly own: Certificate | undefined;
+    readonly certified: { readonly members: Members } | undefined;
+  };
   readonly swarm: Exchanging;
   /** What `look` says may be another thing now. */
   readonly onNews: () => void;
   readonly log: Log;
+  /** Milliseconds that never go back. @default performance.now */
+  readonly elapsed?: () => number;
 }
 
 /** While handshakes are awaited, the interface is looked at this often, milliseconds. */
@@ -35,6 +41,7 @@ export class DirectWays implements Disposable {
   readonly #deps: Deps;
   readonly #shortcuts = new Shortcuts();
   readonly #whereabouts: Whereabouts;
+  readonly #elapsed: () => number;
   /** Since when we are not connected to a gateway, by peer id; milliseconds of the monotonic clock. */
   readonly #lost = new Map<string, number>();
   #soon: NodeJS.Timeout | undefined;
@@ -43,6 +50,7 @@ export class DirectWays implements Disposable {
 
   constructor(deps: Deps) {
     this.#deps = deps;
+    this.#elapsed = deps.elapsed ?? (() => performance.now());
     const { swarm, onNews, log } = deps;
     this.#whereabouts = new Whereabouts({
       network: swarm.documents,
@@ -61,7 +69,7 @@ export class DirectWays implements Disposable {
   look(plan: readonly PlannedPeer[], around: readonly string[], dump: InterfaceDump): PlannedPeer[] {
     this.#dump = dump;
     this.#watchGateways();
-    const clocks = { now: performance.now(), time: Date.now() / 1000 };
+    const clocks = { now: this.#elapsed(), time: Date.now() / 1000 };
     const peers = this.#shortcuts.look(this.#companions(plan, around), dump, clocks);
     clearTimeout(this.#soon);
     if (this.#shortcuts.pending) this.#soon = setTimeout(this.#deps.onNews, SOON_MS).unref();
@@ -71,7 +79,7 @@ export class DirectWays implements Disposable {
   /** A gateway that is not there: others come before it. */
   isDown(peerId: string): boolean {
     const since = this.#lost.get(peerId);
-    return since !== undefined && performance.now() - since > DOWN_MS;
+    return since !== undefined && this.#elapsed() - since > DOWN_MS;
   }
 
   [Symbol.dispose](): void {
@@ -79,7 +87,7 @@ export class DirectWays implements Disposable {
     this.#whereabouts[Symbol.dispose]();
   }
 
-  get #members(): Certified['members'] | undefined {
+  get #members(): Members | undefined {
     return this.#deps.membership.certified?.members;
   }
 
@@ -115,7 +123,7 @@ export class DirectWays implements Disposable {
     for (const peerId of this.#lost.keys()) if (!gateways.has(peerId)) this.#lost.delete(peerId);
     for (const peerId of gateways) {
       if (connected.has(peerId)) this.#lost.delete(peerId);
-      else if (!this.#lost.has(peerId)) this.#lost.set(peerId, performance.now());
+      else if (!this.#lost.has(peerId)) this.#lost.set(peerId, this.#elapsed());
     }
   }
 }

@@ -7,6 +7,7 @@ export class StatementRefused extends Error {
   readonly code = 'STATEMENT_REFUSED';
   readonly reason:
     | 'malformed'
+    | 'kind'
     | 'signature'
     | 'fleet'
     | 'issuer'
@@ -62,9 +63,12 @@ export function openStatement(bytes: Uint8Array): OpenedStatement {
     );
   }
   const { says, signer, signature } = parse(bytes);
-  if (says.case === undefined || signer.length !== KEY_BYTES || signature.length !== SIGNATURE_BYTES) {
+  if (signer.length !== KEY_BYTES || signature.length !== SIGNATURE_BYTES) {
     throw new StatementRefused('malformed', 'not a signed statement');
   }
+  // Members may run a later version than we do: it is no lie that they tell.
+  if (says.case === undefined)
+    throw new StatementRefused('kind', 'a kind of statement that this version does not know');
   const { case: kind, value: body } = says;
   return {
     kind,

@@ -153,6 +153,24 @@ async function setKey(args: readonly string[], key: string | SecretKey): Promise
   }
 }
 
+/**
+ * While the interface is away, or its agent has died, what is meant for these blocks goes nowhere: another route would
+ * carry it in the clear, and a DHCP server may hand out any.
+ */
+export async function closeRoutes(blocks: readonly string[]): Promise<void> {
+  for (const block of blocks) await ip(familyOf(block), 'route', 'replace', ...closed(block));
+}
+
+/** …from now on they go as everything else does. */
+export async function openRoutes(blocks: readonly string[]): Promise<void> {
+  for (const block of blocks) await ip(familyOf(block), 'route', 'delete', ...closed(block)).catch(() => undefined);
+}
+
+/** The last of all routes to the block. */
+function closed(block: string): string[] {
+  return ['unreachable', block, 'metric', '2000000000'];
+}
+
 function familyOf(block: string): '-4' | '-6' {
   return block.includes(':') ? '-6' : '-4';
 }

@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../observe/log.ts';
 import { difference, type Trial } from './difference.ts';
 import type { InterfaceDump, PeerDump } from './dump.ts';
-import { type InterfaceOptions, WireguardInterface } from './interface.ts';
+import { closeRoutes, type InterfaceOptions, openRoutes, WireguardInterface } from './interface.ts';
 import type { PlannedPeer } from './peer-plan.ts';
 
 export interface OverlayDeps {
@@ -67,8 +67,10 @@ export class Overlay implements AsyncDisposable {
 
   /** The interface is as planned when it resolves. Rejects with `OverlayUnavailable` and `CommandFailed`. */
   static async open(deps: OverlayDeps, options: OverlayOptions): Promise<Overlay> {
-    const overlay = new Overlay(deps, options, await WireguardInterface.open(options, deps));
+    const made = await WireguardInterface.open(options, deps);
+    const overlay = new Overlay(deps, options, made);
     try {
+      await closeRoutes(options.routes);
       await overlay.#apply();
     } catch (error) {
       await overlay[Symbol.asyncDispose]();
@@ -95,6 +97,7 @@ export class Overlay implements AsyncDisposable {
     this.#wake();
     await this.#running;
     await this.#interface[Symbol.asyncDispose]();
+    await openRoutes(this.#options.routes);
   }
 
   async #run(): Promise<void> {

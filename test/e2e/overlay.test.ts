@@ -91,6 +91,18 @@ describe('the overlay of a site', { skip, timeout: 120_000 }, () => {
     await until(() => machines.reaches('alpha', address['beta']), 'beta is back');
   });
 
+  it('what is meant for the overlay goes no other way while it is away', async () => {
+    const beta = machines.namespace('beta');
+    const { alpha = '', beta: own } = await addresses();
+    await machines.down('beta', 'SIGKILL');
+    await beta.ip('-6', 'route', 'add', 'default', 'dev', 'eth0');
+    const gone = async () => !(await beta.run(['ip', '-brief', 'link'])).stdout.includes(interfaceOf('beta'));
+    await until(gone, 'wireguard-go ends with its agent');
+    await assert.rejects(beta.run(['ip', '-6', 'route', 'get', alpha]), /unreachable|No route/i);
+    await machines.up('beta');
+    await until(() => machines.reaches('alpha', own), 'beta is back');
+  });
+
   it('an interface that is somebody else’s is left alone, and the agent goes on without one', async () => {
     await machines.down('beta');
     const beta = machines.namespace('beta');

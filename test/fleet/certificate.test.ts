@@ -81,6 +81,9 @@ suite('certificate', () => {
     assert.throws(() => fleet.certify({ peerId, notAfter: T0 }), refused('malformed'));
     assert.throws(() => fleet.certify({ peerId, name: 'x'.repeat(65) }), refused('malformed'));
     assert.throws(() => openStatement(new Uint8Array(1025)), refused('malformed'));
+    // Field 9 is nobody's yet.
+    const later = [0x4a, 1, 7, 0x1a, 32, ...new Uint8Array(32), 0x22, 64, ...new Uint8Array(64)];
+    assert.throws(() => openStatement(Uint8Array.from(later)), refused('kind'), 'of a later version, and no lie');
   });
 
   test('whatever the bytes are, they are read or refused', () => {
