@@ -58,6 +58,8 @@ interface Options {
   readonly onEvent: (event: object) => void;
 }
 
+const MAX_REQUEST_BYTES = 64 * 1024;
+
 type Answer = (request: LabRequest, options: Options) => Promise<object>;
 
 /** The lab refused, or failed; `code` is that of the error there. */
@@ -81,6 +83,9 @@ export async function serveLab(path: string, answer: Answer): Promise<AsyncDispo
     open.add(socket);
     socket.once('close', () => open.delete(socket));
     socket.on('error', () => {}); // `close` follows.
+    socket.on('data', () => {
+      if (socket.bytesRead > MAX_REQUEST_BYTES) socket.destroy();
+    });
     void converse(socket, answer);
   });
   server.listen(path);

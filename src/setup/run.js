@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { readdirSync } from 'node:fs';
 import { constants } from 'node:os';
-import { delimiter, dirname, join } from 'node:path';
+import { delimiter, dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ensureDebianPackages } from './debian-packages.js';
 import { ensureNpmPackages, nodeBinary } from './npm-packages.js';
@@ -11,9 +11,9 @@ import { ensureNpmPackages, nodeBinary } from './npm-packages.js';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const [task = '', ...args] = process.argv.slice(2);
 
-// Virtual machines, agents, swarms and shaped links share two cores badly: files that use them run one after the other,
-// after the rest, of which two share them well.
-const APART = ['boot', 'cli', 'e2e', 'exchange', 'lab', 'swarm'];
+// Virtual machines and what is timed share two cores badly: files that do such things run one after the other, after the
+// rest, of which two share them well.
+const ALONE = ['boot', 'e2e/boot', 'exchange', 'lab', 'machine', 'swarm'];
 const testing = (files, concurrency) => [
   ...['--test', `--test-concurrency=${concurrency}`, '--test-timeout=300000'],
   ...args.filter((arg) => arg.startsWith('-')),
@@ -22,16 +22,17 @@ const testing = (files, concurrency) => [
 function tests() {
   const named = args.filter((arg) => !arg.startsWith('-'));
   if (named.length > 0) return [testing(named, 1)];
-  const folders = readdirSync(join(root, 'test'), { withFileTypes: true })
-    .filter((entry) => entry.isDirectory() && !APART.includes(entry.name))
-    .map(({ name }) => `test/${name}/**/*.test.ts`);
-  return [
-    testing([...folders, 'test/*.test.ts'], 2),
-    testing(
-      APART.map((folder) => `test/${folder}/**/*.test.ts`),
-      1,
-    ),
-  ];
+  const all = testFiles('test');
+  const alone = all.filter((file) => ALONE.includes(dirname(relative('test', file))));
+  const shared = all.filter((file) => !alone.includes(file));
+  return [testing(shared, 2), testing(alone, 1)];
+}
+function testFiles(folder) {
+  return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) return testFiles(path);
+    return path.endsWith('.test.ts') ? [path] : [];
+  });
 }
 const tasks = {
   demo: () => [['src/demo/main.ts', ...args]],

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { startMachine, type VirtualMachine } from '../../src/machine/virtual-machine.ts';
-import { missingForGuests } from '../e2e/guest-lab.ts';
+import { missingForGuests } from '../e2e/boot/guest-lab.ts';
 import { SegmentLab, type SegmentNode } from './segment-lab.ts';
 
 /** A bare machine on the segment: QEMU's PXE ROM, no disk. */

@@ -105,9 +105,16 @@ describe('two sites', { skip, timeout: 150_000 }, () => {
     assert.match(refused.stderr, /admits to branch alone, not to hq/);
     await machines.json('gate', 'fleet', 'revoke', 'till');
     await machines.untilPeers('shop', ['gate']);
+    // Meanwhile the owner, at the other site, wants no more of the shop; whom it is next to cannot know.
+    await machines.json('hub', 'fleet', 'revoke', 'shop');
     await machines.namespace('gate').setUp('eth1');
     const known = async () => (await members('hub')).find(({ name }) => name === 'till')?.state === 'revoked';
     await until(known, 'hq hears of it', 40_000);
+    const lost = async () => {
+      const { peers = [] } = await machines.overlay('gate');
+      return !(await machines.peersOf('gate')).includes('shop') && !peers.some(({ name }) => name === 'shop');
+    };
+    await until(lost, 'gate parts from the shop, streams and tunnel, once it hears of it', 5_000);
     await Promise.all(NAMES.map((name) => machines.down(name)));
   });
 });

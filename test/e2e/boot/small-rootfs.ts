@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { buildRootfs, type Rootfs } from '../../src/image/rootfs.ts';
+import { buildRootfs, type Rootfs } from '../../../src/image/rootfs.ts';
 
 /** The small rootfs prints this with the hash of the device that it was mounted from. */
 export const MARKER = /guest up sha256=([0-9a-f]{64})/;

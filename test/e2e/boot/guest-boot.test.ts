@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { startMachine, type VirtualMachine } from '../../src/machine/virtual-machine.ts';
+import { startMachine, type VirtualMachine } from '../../../src/machine/virtual-machine.ts';
 import { GuestLab, missingForGuests, PIECE } from './guest-lab.ts';
 import { MARKER } from './small-rootfs.ts';
 

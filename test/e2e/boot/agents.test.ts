@@ -4,8 +4,8 @@ import { open, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ArtifactLine, PublishResult } from '../../src/admin/results.ts';
-import { missingRequirements } from '../../src/lab/requirements.ts';
+import type { ArtifactLine, PublishResult } from '../../../src/admin/results.ts';
+import { missingRequirements } from '../../../src/lab/requirements.ts';
 import { openSite } from './boot-site.ts';
 import { noise } from './small-rootfs.ts';
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import type { VirtualMachine } from '../../src/machine/virtual-machine.ts';
+import type { VirtualMachine } from '../../../src/machine/virtual-machine.ts';
 import { GuestLab, missingForGuests } from './guest-lab.ts';
 import { MARKER } from './small-rootfs.ts';
 

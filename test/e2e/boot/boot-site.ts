@@ -2,12 +2,12 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { makeMaterials } from '../../src/demo/materials.ts';
-import { Site, type SiteOptions } from '../../src/demo/site.ts';
-import { parseDescription } from '../../src/fleet/description.ts';
+import { makeMaterials } from '../../../src/demo/materials.ts';
+import { Site, type SiteOptions } from '../../../src/demo/site.ts';
+import { parseDescription } from '../../../src/fleet/description.ts';
 import { buildSmallRootfs } from './small-rootfs.ts';
 
-const CACHE = fileURLToPath(new URL('../../.cache/debian', import.meta.url));
+const CACHE = fileURLToPath(new URL('../../../.cache/debian', import.meta.url));
 export const PIECE = 4 * 1024 * 1024;
 
 /** For `site.publish`: a console that tests can read. */
