@@ -94,6 +94,7 @@ const rooms: Record<string, { may: readonly string[]; why: string }> = {
   },
   cli: {
     may: [
+      'host',
       'admin',
       'admission',
       'enrolment',

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { keepThreadPoolAwake } from '../host/thread-pool.ts';
 import { addFleet } from './fleet.ts';
 import { addGet } from './get.ts';
 import { addId } from './id.ts';
@@ -15,6 +16,8 @@ import { exitCodes } from './session.ts';
 import { addStatus } from './status.ts';
 import { addUp } from './up.ts';
 import { addVerify } from './verify.ts';
+
+keepThreadPoolAwake();
 
 const EXIT_CODES = `
 Exit codes:

@@ -15,7 +15,7 @@ const [task = '', ...args] = process.argv.slice(2);
 // rest, of which two share them well.
 const ALONE = ['boot', 'e2e/boot', 'exchange', 'lab', 'machine', 'swarm'];
 const testing = (files, concurrency) => [
-  ...['--test', `--test-concurrency=${concurrency}`, '--test-timeout=300000'],
+  ...['--import', './test/process.ts', '--test', `--test-concurrency=${concurrency}`, '--test-timeout=300000'],
   ...args.filter((arg) => arg.startsWith('-')),
   ...files,
 ];

@@ -65,7 +65,9 @@ describe('two sites', { skip, timeout: 150_000 }, () => {
       await until(() => machines.reaches(from, address.get(to)), `${from} → ${to}`);
     }
     const status = await machines.overlay('shop');
-    const allowed = Object.fromEntries(status.peers?.map(({ name, allowedIps }) => [name, allowedIps.length]) ?? []);
+    // One without addresses is on trial still.
+    const open = status.peers?.filter(({ allowedIps }) => allowedIps.length > 0) ?? [];
+    const allowed = Object.fromEntries(open.map(({ name, allowedIps }) => [name, allowedIps.length]));
     assert.deepEqual(allowed, { gate: 2 }, 'the gateway, with its address and the other site behind it');
   });
 
