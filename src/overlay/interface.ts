@@ -47,6 +47,9 @@ const MAX_NAME = 15;
 const READY_MS = 5_000;
 const LOOK_MS = 20;
 const COMMAND_MS = 10_000;
+/** The routing table of what goes through WireGuard, and the place of its rule: before the machine's own (32766). */
+const TABLE = '4003';
+const PRIORITY = '4003';
 /** Peers that one call of `wg` sets. */
 const BATCH = 64;
 
@@ -80,7 +83,7 @@ export class WireguardInterface implements AsyncDisposable {
       await setKey(['set', name, 'private-key'], key);
       for (const address of addresses) await ip('address', 'replace', address, 'dev', name, 'nodad');
       await ip('link', 'set', 'dev', name, 'mtu', String(mtu), 'up');
-      for (const route of routes) await ip(familyOf(route), 'route', 'replace', route, 'dev', name);
+      for (const route of routes) await lead(route, name);
     } catch (error) {
       await made[Symbol.asyncDispose]();
       throw error;
@@ -154,21 +157,32 @@ async function setKey(args: readonly string[], key: string | SecretKey): Promise
 }
 
 /**
- * While the interface is away, or its agent has died, what is meant for these blocks goes nowhere: another route would
- * carry it in the clear, and a DHCP server may hand out any.
+ * From now on what is meant for the block goes into the interface or nowhere, also while that is away or its agent has
+ * died: by a rule of its own, before the routes of everybody else. Theirs may be more special, and a DHCP server hands out
+ * any (RFC 3442); they would carry it in the clear.
  */
-export async function closeRoutes(blocks: readonly string[]): Promise<void> {
-  for (const block of blocks) await ip(familyOf(block), 'route', 'replace', ...closed(block));
+async function lead(block: string, name: string): Promise<void> {
+  await ip(familyOf(block), 'route', 'replace', block, 'dev', name, 'table', TABLE);
+  await ip(familyOf(block), 'route', 'replace', ...nowhere(block));
+  await ip(familyOf(block), 'rule', 'delete', ...ruleOf(block)).catch(() => undefined);
+  await ip(familyOf(block), 'rule', 'add', ...ruleOf(block));
 }
 
-/** …from now on they go as everything else does. */
+/** What is meant for blocks that an interface had goes as everything else does, from now on. */
 export async function openRoutes(blocks: readonly string[]): Promise<void> {
-  for (const block of blocks) await ip(familyOf(block), 'route', 'delete', ...closed(block)).catch(() => undefined);
+  for (const block of blocks) {
+    await ip(familyOf(block), 'rule', 'delete', ...ruleOf(block)).catch(() => undefined);
+    await ip(familyOf(block), 'route', 'delete', ...nowhere(block)).catch(() => undefined);
+  }
 }
 
-/** The last of all routes to the block. */
-function closed(block: string): string[] {
-  return ['unreachable', block, 'metric', '2000000000'];
+/** The last of the table's routes to the block. */
+function nowhere(block: string): string[] {
+  return ['unreachable', block, 'metric', '2000000000', 'table', TABLE];
+}
+
+function ruleOf(block: string): string[] {
+  return ['to', block, 'lookup', TABLE, 'priority', PRIORITY];
 }
 
 function familyOf(block: string): '-4' | '-6' {

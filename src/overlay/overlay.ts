@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Log } from '../observe/log.ts';
 import { difference, type Trial } from './difference.ts';
 import type { InterfaceDump, PeerDump } from './dump.ts';
-import { closeRoutes, type InterfaceOptions, openRoutes, WireguardInterface } from './interface.ts';
+import { type InterfaceOptions, openRoutes, WireguardInterface } from './interface.ts';
 import type { PlannedPeer } from './peer-plan.ts';
 
 export interface OverlayDeps {
@@ -70,7 +70,6 @@ export class Overlay implements AsyncDisposable {
     const made = await WireguardInterface.open(options, deps);
     const overlay = new Overlay(deps, options, made);
     try {
-      await closeRoutes(options.routes);
       await overlay.#apply();
     } catch (error) {
       await overlay[Symbol.asyncDispose]();

@@ -94,11 +94,14 @@ describe('the overlay of a site', { skip, timeout: 120_000 }, () => {
   it('what is meant for the overlay goes no other way while it is away', async () => {
     const beta = machines.namespace('beta');
     const { alpha = '', beta: own } = await addresses();
+    const wayTo = async (address: string) => (await beta.run(['ip', '-6', 'route', 'get', address])).stdout;
+    await beta.ip('-6', 'route', 'add', `${alpha}/128`, 'dev', 'eth0');
+    assert.match(await wayTo(alpha), new RegExp(`dev ${interfaceOf('beta')} `), 'whoever has a more special route');
     await machines.down('beta', 'SIGKILL');
     await beta.ip('-6', 'route', 'add', 'default', 'dev', 'eth0');
     const gone = async () => !(await beta.run(['ip', '-brief', 'link'])).stdout.includes(interfaceOf('beta'));
     await until(gone, 'wireguard-go ends with its agent');
-    await assert.rejects(beta.run(['ip', '-6', 'route', 'get', alpha]), /unreachable|No route/i);
+    await assert.rejects(wayTo(alpha), /unreachable|No route/i);
     await machines.up('beta');
     await until(() => machines.reaches('alpha', own), 'beta is back');
   });
