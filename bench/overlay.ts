@@ -23,6 +23,7 @@ export async function run(argv: string[], { signal }: { signal: AbortSignal }): 
   const { values } = parseArgs({
     args: argv,
     options: {
+      // Its last line is JSON in any case.
       json: { type: 'boolean', default: false },
       nodes: { type: 'string', default: '16' },
       nat: { type: 'string', default: 'both' },
@@ -61,7 +62,7 @@ export async function run(argv: string[], { signal }: { signal: AbortSignal }): 
     const where = `${result.when.slice(0, 10)}: ${cpu}, ${cores} cores, Linux ${kernel}, Node ${node}.`;
     await writeSection('overlay', `${text}\n\n${where}`);
   }
-  if (values.json) console.log(JSON.stringify(result));
+  console.log(JSON.stringify(result));
   if (!ok) process.exitCode = 1;
 }
 

@@ -52,7 +52,8 @@ const MAX_BUCKET_BYTES = 2 * 1024 * 1024;
 /** Of the news of a bucket that were asked for, so many are passed on by gossip as well, revocations first. */
 const MAX_PASSED_ON = 64;
 const MAX_QUEUE = 256;
-const WORKERS = 2;
+/** Peers that are compared with at a time: some may never answer, and who tells a revocation must not wait for them. */
+const WORKERS = 16;
 /** Signatures are checked so many at a time, between which the loop turns. */
 const BATCH = 32;
 /** Of so many gossiped statements it is remembered what they were worth: who says one again costs no signature. */

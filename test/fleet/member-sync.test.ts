@@ -125,6 +125,30 @@ suite('member sync', () => {
     await until(() => behind.members.members.length === 1);
   });
 
+  test('of many that keep a revocation back, or do not answer, one who tells it is enough', async (t) => {
+    const { network, node } = await world(t);
+    const [first] = certificates;
+    assert.ok(first);
+    const known = [first.bytes];
+    // What all would say who have not heard of it.
+    const innocent = node('innocent', { known });
+    const asking = network.node('asking');
+    asking.links.add('innocent');
+    for (let n = 0; n < 24; n += 1)
+      network.liar(`liar${n}`, async (name, options) => await asking.ask('innocent', name, options));
+    for (let n = 0; n < 8; n += 1) {
+      network.liar(`mute${n}`, (_, { signal }) => {
+        return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+      });
+    }
+    const [victim, honest] = [node('victim', { known }), node('honest', { known })];
+    await honest.sync.say(fleet.revoke(first.peerId).bytes);
+    for (const id of network.nodes.keys()) if (/^(liar|mute)/.test(id)) network.link('victim', id);
+    network.link('victim', 'honest');
+    await until(() => victim.members.fault(first.peerId) === 'revoked');
+    assert.equal(innocent.members.fault(first.peerId), undefined);
+  });
+
   test('a peer that answers with anything costs its own answer alone', async (t) => {
     const { network, node } = await world(t);
     const honest = node('honest');
