@@ -81,8 +81,11 @@ export const DOOR_DEFAULTS: DoorOptions = {
 
 /** What a machine calls itself, characters. */
 const MAX_NAME = 64;
-/** Everybody is one here, from the first byte to the last; a conversation takes much less than this, milliseconds. */
-const STRANGERS = { slowMs: CONVERSATION_MS / 2 };
+/**
+ * Everybody is one here, from the first byte to the last; a conversation takes much less than this, milliseconds. And a
+ * machine that waits to be let in knocks again and again.
+ */
+const STRANGERS = { slowMs: CONVERSATION_MS / 2, ofUnknown: { burst: 16, perSecond: 1 } };
 /** @libp2p/mdns asks as well as it answers; a door has nobody to ask for. */
 const ASK_MS = 3_600_000;
 

@@ -22,6 +22,8 @@ interface Deps {
   readonly membership: {
     readonly own: Certificate | undefined;
     readonly certified: { readonly members: Members } | undefined;
+    /** Those that this node keeps connected to. */
+    contacts(): readonly { readonly peerId: string }[];
   };
   readonly swarm: Exchanging;
   /** What `look` says may be another thing now. */
@@ -55,7 +57,7 @@ export class DirectWays implements Disposable {
     this.#whereabouts = new Whereabouts({
       network: swarm.documents,
       seen: (peerId, from) => this.#seen(peerId, from),
-      isGateway: (peerId) => this.#members?.member(peerId)?.roles.includes('gateway') === true,
+      isGateway: (peerId) => this.#isGateway(peerId),
       onNews,
       log,
     });
@@ -91,6 +93,10 @@ export class DirectWays implements Disposable {
     return this.#deps.membership.certified?.members;
   }
 
+  #isGateway(peerId: string): boolean {
+    return this.#members?.member(peerId)?.roles.includes('gateway') === true;
+  }
+
   /** Members of other sites that we exchange with, and that the plan has behind others. */
   #companions(plan: readonly PlannedPeer[], around: readonly string[]): Companion[] {
     const known = new Set(plan.map(({ publicKey }) => publicKey));
@@ -116,10 +122,8 @@ export class DirectWays implements Disposable {
   #watchGateways(): void {
     const { membership, swarm } = this.#deps;
     const connected = new Set(swarm.connected());
-    const gateways = new Set(
-      this.#members?.members.filter(({ roles }) => roles.includes('gateway')).map(({ peerId }) => peerId),
-    );
-    gateways.delete(membership.own?.peerId ?? '');
+    // To others there is no connection in any case, which says nothing of them.
+    const gateways = new Set(membership.contacts().flatMap(({ peerId }) => (this.#isGateway(peerId) ? [peerId] : [])));
     for (const peerId of this.#lost.keys()) if (!gateways.has(peerId)) this.#lost.delete(peerId);
     for (const peerId of gateways) {
       if (connected.has(peerId)) this.#lost.delete(peerId);

@@ -72,9 +72,18 @@ async function ping(
   }
 }
 
-async function connected({ swarm }: MeshNode, member: KnownMember, signal: AbortSignal): Promise<void> {
-  if (!swarm.connected().includes(member.peerId)) swarm.meet(member);
-  while (!swarm.connected().includes(member.peerId)) await delay(50, undefined, { signal });
+async function connected({ swarm, membership }: MeshNode, member: KnownMember, signal: AbortSignal): Promise<void> {
+  const { peerId } = member;
+  const isConnected = () => swarm.connected().includes(peerId);
+  if (isConnected()) return;
+  const kept = membership.members.some((one) => one.peerId === peerId);
+  swarm.meet(member);
+  try {
+    while (!isConnected()) await delay(50, undefined, { signal });
+  } finally {
+    // It was met for this alone.
+    if (!kept) swarm.forgo(peerId);
+  }
 }
 
 /** Everybody's line of `peers`: with the way that it is reached by. */
@@ -113,16 +122,20 @@ function memberCalled({ membership, roster }: MeshNode, called: string): KnownMe
 }
 
 /** One chunk each, by chance, of what is followed or pinned here: members of one fleet mostly have the same. */
-async function someChunks({ artifacts, releases, store }: MeshNode, signal: AbortSignal): Promise<CID[]> {
+async function someChunks({ artifacts, releases, store }: MeshNode, outer: AbortSignal): Promise<CID[]> {
+  const signal = AbortSignal.any([outer, AbortSignal.timeout(PATIENCE_MS)]);
   const followed = releases?.channels.list().flatMap(({ release }) => artifactsOf(release).map(([, { cid }]) => cid));
   const pinned = store.pins.list().map(({ cid }) => cid.toString());
   const roots = [...new Set([...(followed ?? []), ...pinned])].slice(0, MOST_ARTIFACTS);
   const chunks: CID[] = [];
   for (const root of roots) {
-    const { set } = await artifacts.manifest(CID.parse(root), { signal });
-    const chunk = set.chunks[Math.floor(Math.random() * set.chunks.length)];
+    // One that is not here yet may be nowhere.
+    const manifest = await artifacts.manifest(CID.parse(root), { signal }).catch(() => undefined);
+    const all = manifest?.set.chunks ?? [];
+    const chunk = all[Math.floor(Math.random() * all.length)];
     if (chunk !== undefined) chunks.push(chunk.cid);
   }
+  outer.throwIfAborted();
   if (chunks.length > 0) return chunks;
   const advice = 'publish a release, follow its channel, or pin something first';
   throw new OperationError('NOT_FOUND', `nothing is held here whose chunks others could be asked for: ${advice}`);

@@ -7,6 +7,11 @@ export interface PorterOptions {
   readonly perSecond: number;
   /** …and at once after a quiet time: a site's machines come back in the same second after a power cut. @default 64 */
   readonly burst: number;
+  /**
+   * Of them, those of one address from which no member has come: so many at once, and then so many per second. Whoever
+   * knocks on and on leaves the rest to those who come for the first time. @default 4, 0.2
+   */
+  readonly ofUnknown: { readonly burst: number; readonly perSecond: number };
   /** Who has taken so long to prove anything makes room when there is none, milliseconds. @default 1500 */
   readonly slowMs: number;
   /** Addresses of members that are remembered; the longest unused go first. @default 4096 */
@@ -17,14 +22,15 @@ export const PORTER_DEFAULTS: PorterOptions = {
   strangers: 32,
   perSecond: 16,
   burst: 64,
+  ofUnknown: { burst: 4, perSecond: 0.2 },
   slowMs: 1_500,
   familiar: 4_096,
 };
 
 /** Of what all strangers may take, one address may take so much. */
 const OF_ONE = 0.75;
-/** Addresses whose share is counted; more are hardly one address's. */
-const MAX_COUNTED = 256;
+/** Addresses whose share is counted, the longest quiet forgotten first. */
+const MAX_COUNTED = 4_096;
 
 /** A connection that has proven nothing yet. */
 interface Caller {
@@ -45,15 +51,20 @@ export class Porter {
   readonly #options: PorterOptions;
   readonly #now: () => number;
   readonly #familiar = new Set<string>();
+  /** Where members have come from: an IPv4 address, or a /64. */
+  readonly #homes = new Set<string>();
   /** In the order in which they came. */
   readonly #strangers = new Map<Caller, { readonly since: number; readonly source: string }>();
-  readonly #all: Bucket;
+  /** Half of the rate is for those who come for the first time: or to where members are: who knocks on and on has none of it. */
+  readonly #first: Bucket;
+  readonly #again: Bucket;
   readonly #sources = new Map<string, Bucket>();
 
   constructor(options: Partial<PorterOptions> = {}, now: () => number = () => performance.now()) {
     this.#options = { ...PORTER_DEFAULTS, ...options };
     this.#now = now;
-    this.#all = new Bucket(this.#options.burst, this.#options.perSecond, now());
+    const half = () => new Bucket(Math.ceil(this.#options.burst / 2), this.#options.perSecond / 2, now());
+    [this.#first, this.#again] = [half(), half()];
     this.blockList = new Asking((address) => !this.admits(address));
   }
 
@@ -69,17 +80,25 @@ export class Porter {
     this.#familiar.add(own);
     const [longest] = this.#familiar;
     if (this.#familiar.size > this.#options.familiar && longest !== undefined) this.#familiar.delete(longest);
+    const home = sourceOf(address);
+    if (this.#homes.has(home)) return;
+    if (this.#homes.size >= this.#options.familiar) this.#homes.clear();
+    this.#homes.add(home);
+    // Others may be behind the same NAT, or on the same segment.
+    this.#sources.delete(home);
   }
 
   /** Whether a connection from this IP address may begin a handshake now. One that may has used up some of the rate. */
   admits(address: string): boolean {
     if (this.#familiar.has(plain(address))) return true;
     const now = this.#now();
-    if (!this.#all.has(now)) return false;
     const source = sourceOf(address);
+    const isNew = this.#homes.has(source) || !this.#sources.has(source);
+    const rates = isNew ? [this.#first, this.#again] : [this.#again];
     const bucket = this.#bucket(source, now);
-    if (!bucket.has(now) || !this.#hasRoom(source, now)) return false;
-    this.#all.take();
+    const rate = rates.find((one) => one.has(now));
+    if (rate === undefined || !bucket.has(now) || !this.#hasRoom(source, now)) return false;
+    rate.take();
     bucket.take();
     return true;
   }
@@ -111,8 +130,13 @@ export class Porter {
   }
 
   #bucket(source: string, now: number): Bucket {
-    const { burst, perSecond } = this.#options;
-    const bucket = this.#sources.get(source) ?? new Bucket(Math.max(1, burst * OF_ONE), perSecond * OF_ONE, now);
+    const { burst, perSecond, ofUnknown } = this.#options;
+    const [most, rate] = [Math.max(1, burst * OF_ONE), perSecond * OF_ONE];
+    const fresh = () => {
+      if (this.#homes.has(source)) return new Bucket(most, rate, now);
+      return new Bucket(Math.min(most, ofUnknown.burst), Math.min(rate, ofUnknown.perSecond), now);
+    };
+    const bucket = this.#sources.get(source) ?? fresh();
     this.#sources.delete(source);
     this.#sources.set(source, bucket);
     const [longest] = this.#sources.keys();

@@ -36,7 +36,7 @@ async function watching(t: TestContext) {
   };
   const swarm = { documents, connected: () => [...connected], events: new EventEmitter() };
   const ways = new DirectWays({
-    membership: { own, certified: { members } },
+    membership: { own, certified: { members }, contacts: () => [near, gate, far] },
     swarm,
     onNews: () => undefined,
     log: silentLog,

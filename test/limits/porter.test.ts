@@ -32,13 +32,15 @@ function at(options: Partial<PorterOptions> = {}) {
 suite('porter', () => {
   test('all strangers share a rate, whatever their addresses; what is left of a quiet time comes at once', () => {
     const { clock, knock } = at({ strangers: 1_000, perSecond: 10, burst: 20 });
-    const addresses = Array.from({ length: 1_000 }, (_, n) => `10.0.${n >> 8}.${n & 255}`);
-    const admitted = () => addresses.filter((address) => knock(address) !== undefined).length;
-    assert.equal(admitted(), 20);
+    const addresses = (net: number) => Array.from({ length: 1_000 }, (_, n) => `10.${net}.${n >> 8}.${n & 255}`);
+    const admitted = (net: number) => addresses(net).filter((address) => knock(address) !== undefined).length;
+    assert.equal(admitted(0), 20);
     clock.now += 500;
-    assert.equal(admitted(), 5);
+    assert.equal(admitted(1), 4);
     clock.now += 60_000;
-    assert.equal(admitted(), 20);
+    assert.equal(admitted(2), 20);
+    clock.now += 500;
+    assert.deepEqual([admitted(2), admitted(3)], [2, 2], 'half of it for those who come for the first time');
   });
 
   test('few strangers wait at once, and who closes makes room', () => {
@@ -69,9 +71,24 @@ suite('porter', () => {
     const { clock, knock } = at({ strangers: 8, burst: 8, perSecond: 8 });
     for (let second = 0; second < 5; second += 1) {
       for (let n = 1; n <= 50; n += 1) knock('10.0.0.1')?.abort();
-      assert.ok(knock('10.0.0.2'), 'rate');
+      assert.ok(knock(`10.0.0.${2 + second}`), 'rate');
       clock.now += 1_000;
     }
+  });
+
+  test('many that knock on and on leave room for one that comes for the first time, and for those behind its NAT', () => {
+    const { clock, porter, knock } = at();
+    const addresses = Array.from({ length: 50 }, (_, n) => `10.1.0.${n}`);
+    for (let tenth = 0; tenth < 300; tenth += 1) {
+      for (const address of addresses) knock(address)?.abort();
+      clock.now += 100;
+    }
+    const newcomer = knock('10.2.0.1');
+    assert.ok(newcomer);
+    porter.knows('fd00::1', newcomer);
+    let admitted = 0;
+    for (let n = 2; n < 40; n += 1) if (knock(`fd00::${n}`)) admitted += 1;
+    assert.ok(admitted > 8, `${admitted} of the /64 that a member came from`);
   });
 
   test('an address of a member never waits, by whichever socket it comes', () => {

@@ -61,6 +61,7 @@ suite('strangers at the swarm’s port', { timeout: 60_000 }, () => {
     const strangers = await Promise.all(Array.from({ length: STRANGERS }, (_, n) => newStranger(n)));
     for (const node of strangers) stack.defer(() => node.stop());
     const over = new AbortController();
+    stack.defer(() => over.abort());
     const at = multiaddr(host.addresses()[0]);
     const knocking = strangers.map((node) => knock(node, at, over.signal));
     const greeted = new Set<string>();
