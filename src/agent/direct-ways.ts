@@ -37,6 +37,10 @@ interface Deps {
 const SOON_MS = 500;
 /** A gateway that we were not connected to for so long is down, and another one carries; milliseconds. */
 const DOWN_MS = 15_000;
+/** Of several that are down, each is tried for so long: its endpoints one after the other. Milliseconds. */
+const TURN_MS = 30_000;
+/** One that WireGuard has met in its turn keeps it for so long: the swarm connects to it meanwhile, or nobody is there. Seconds. */
+const HEARD_S = 60;
 
 /** What the swarm's connections tell the overlay: whom to meet directly, and which gateways are there. */
 export class DirectWays implements Disposable {
@@ -44,8 +48,8 @@ export class DirectWays implements Disposable {
   readonly #shortcuts = new Shortcuts();
   readonly #whereabouts: Whereabouts;
   readonly #elapsed: () => number;
-  /** Since when we are not connected to a gateway, by peer id; milliseconds of the monotonic clock. */
-  readonly #lost = new Map<string, number>();
+  /** Since when we are not connected to a gateway, by peer id: milliseconds of the monotonic clock, and seconds since 1970. */
+  readonly #lost = new Map<string, { readonly since: number; readonly at: number }>();
   #soon: NodeJS.Timeout | undefined;
   /** What the interface was like when it was last looked at. */
   #dump: InterfaceDump | undefined;
@@ -78,10 +82,26 @@ export class DirectWays implements Disposable {
     return peers;
   }
 
-  /** A gateway that is not there: others come before it. */
-  isDown(peerId: string): boolean {
-    const since = this.#lost.get(peerId);
-    return since !== undefined && this.#elapsed() - since > DOWN_MS;
+  /**
+   * How far a gateway is from carrying: 0 when it is there. Of those that are not, each in turn comes first for a while:
+   * the others may be behind the one that is gone.
+   */
+  rankOf(peerId: string): number {
+    const down = [...this.#lost.keys()].filter((each) => this.#isDown(each)).toSorted();
+    const index = down.indexOf(peerId);
+    if (index < 0) return 0;
+    const turn = Math.floor(this.#elapsed() / TURN_MS) % down.length;
+    return 1 + ((index + down.length - turn) % down.length);
+  }
+
+  /** Neither connected to for a while, nor has WireGuard heard from it since. */
+  #isDown(peerId: string): boolean {
+    const lost = this.#lost.get(peerId);
+    if (lost === undefined || this.#elapsed() - lost.since <= DOWN_MS) return false;
+    const key = this.#members?.member(peerId)?.wireguardKey;
+    const peer = this.#dump?.peers.find(({ publicKey }) => publicKey === key);
+    const heardAt = peer?.handshakeAt ?? 0;
+    return heardAt <= lost.at || Date.now() / 1000 - heardAt > HEARD_S;
   }
 
   [Symbol.dispose](): void {
@@ -127,7 +147,8 @@ export class DirectWays implements Disposable {
     for (const peerId of this.#lost.keys()) if (!gateways.has(peerId)) this.#lost.delete(peerId);
     for (const peerId of gateways) {
       if (connected.has(peerId)) this.#lost.delete(peerId);
-      else if (!this.#lost.has(peerId)) this.#lost.set(peerId, this.#elapsed());
+      else if (!this.#lost.has(peerId))
+        this.#lost.set(peerId, { since: this.#elapsed(), at: Math.floor(Date.now() / 1000) });
     }
   }
 }

@@ -231,12 +231,11 @@ export class FleetOverlay implements AsyncDisposable {
     const certificates = members.members;
     const all = certificates.map((one) => memberOf(one, networks, members.binding(one.peerId)?.endpoints));
     const since = new Map(certificates.map((one) => [one.wireguardKey, one.since]));
-    const down = new Set(
-      certificates.filter(({ peerId }) => this.#ways?.isDown(peerId)).map((one) => one.wireguardKey),
-    );
+    const gateways = certificates.filter(({ roles }) => roles.includes('gateway'));
+    const rank = new Map(gateways.map(({ wireguardKey, peerId }) => [wireguardKey, this.#ways?.rankOf(peerId) ?? 0]));
     // Of several gateways, the earliest member that is there: both ends of a way mostly see the same ones.
     const order = (a: OverlayMember, b: OverlayMember) =>
-      Number(down.has(a.publicKey)) - Number(down.has(b.publicKey)) ||
+      (rank.get(a.publicKey) ?? 0) - (rank.get(b.publicKey) ?? 0) ||
       (since.get(a.publicKey) ?? 0) - (since.get(b.publicKey) ?? 0) ||
       a.publicKey.localeCompare(b.publicKey);
     return planPeers(memberOf(own, networks), all, order).map((peer) => ({
